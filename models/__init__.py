@@ -1,0 +1,4 @@
+"""What a model is: architectures, preprocessing, labels, checkpoint format, repository of versions.
+
+Training writes what this package describes and serving reads it; neither is known here.
+"""

@@ -1,0 +1,164 @@
+"""Writing and reading one version: `model.pt`, a plain state_dict, and `model.json`, its card.
+
+Knows the two files, not how versions are listed (`models.repository`) or served.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from models import registry
+from models.card import Card
+from models.errors import CheckpointDamaged
+from models.labels import LABELS
+from models.preprocessing import MEAN, STD
+from models.repository import next_version
+
+WEIGHTS_FILE = "model.pt"
+CARD_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified version: its card, and the network in evaluation mode with the card's weights."""
+
+    card: Card
+    network: nn.Module
+
+
+def save(repository: Path, *, model: str, network: nn.Module, make_card: Callable[[int, str], Card]) -> Path:
+    """Publish `network` as the next version of `model` and return the new folder.
+
+    A reader sees the whole version or nothing: the files are written to a hidden folder beside it,
+    flushed to the disk, and renamed into place in one step.
+
+    Args:
+        repository: the folder of models; made when it is missing.
+        model: the model's name, a folder of the repository.
+        network: its state_dict is written, moved to the CPU.
+        make_card: gets the version number and the SHA-256 digest of the weights, returns the card.
+
+    Raises:
+        OSError: the repository cannot be written; no half-published version is left behind.
+    """
+    folder = repository / model
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = _serialize(network)
+    digest = hashlib.sha256(weights).hexdigest()
+    with _staging_folder(folder) as staging:
+        _write_durably(staging / WEIGHTS_FILE, weights)
+        while True:
+            version = next_version(folder)
+            _write_durably(staging / CARD_FILE, make_card(version, digest).model_dump_json(indent=2).encode())
+            _sync_folder(staging)
+            try:
+                staging.rename(folder / str(version))
+            except OSError:
+                if (folder / str(version)).exists():  # another publisher took the number first
+                    continue
+                raise
+            _sync_folder(folder)
+            return folder / str(version)
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of the version in `folder`.
+
+    Raises:
+        CheckpointDamaged: the card is missing, is not valid, or describes other preprocessing.
+    """
+    path = folder / CARD_FILE
+    try:
+        card = Card.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointDamaged(f"{path}: {where}: {first['msg']}") from exc
+    if (card.preprocessing.mean, card.preprocessing.std, card.labels) != (MEAN, STD, LABELS):
+        raise CheckpointDamaged(f"{path}: its preprocessing or labels are not those of this release")
+    return card
+
+
+def load(folder: Path, *, device: torch.device) -> Checkpoint:
+    """Read, verify and build the version in `folder`, with its weights on `device`.
+
+    Raises:
+        CheckpointDamaged: a file is missing, the digest differs from the card's, the weights are not
+            a plain state_dict of finite numbers, or they do not fit the architecture.
+        UnknownArchitecture: the card names a network that is not registered.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS_FILE
+    state = _read_state(path, digest=card.digest, device=device)
+    network = registry.build(card.architecture)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as exc:
+        reason = " ".join(str(exc).split())[:200]
+        raise CheckpointDamaged(f"{path}: does not fit architecture {card.architecture!r}: {reason}") from exc
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise CheckpointDamaged(f"{path}: holds weights that are not finite numbers")
+    return Checkpoint(card, network.to(device).eval())
+
+
+def _read_state(path: Path, *, digest: str, device: torch.device) -> dict[str, torch.Tensor]:
+    try:
+        weights = path.read_bytes()
+    except OSError as exc:
+        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
+    # The bytes that were hashed are the bytes that are loaded: the file cannot change in between.
+    found = hashlib.sha256(weights).hexdigest()
+    if found != digest:
+        raise CheckpointDamaged(f"{path}: expected SHA-256 {digest[:12]}..., got {found[:12]}... ({len(weights)} bytes)")
+    try:
+        state = torch.load(io.BytesIO(weights), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as exc:
+        raise CheckpointDamaged(f"{path}: not a plain state_dict: {type(exc).__name__}") from exc
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointDamaged(f"{path}: not a plain state_dict: expected tensors by name")
+    return state
+
+
+def _serialize(network: nn.Module) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, buffer)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder that no reader takes for a version; gone afterwards unless it was renamed."""
+    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
+    staging.chmod(0o755)  # mkdtemp's 0700 would hide the version from a server under another user
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

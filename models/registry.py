@@ -1,0 +1,33 @@
+"""The networks by name. Knows no weights: `build` returns an untrained module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from models.architectures.quick import quick
+from models.architectures.whitened import WhitenedNet
+from models.errors import UnknownArchitecture
+
+DEFAULT = "whitened"
+
+_ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
+    "quick": quick,
+    "whitened": WhitenedNet,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the registered architecture names, sorted."""
+    return tuple(sorted(_ARCHITECTURES))
+
+
+def build(name: str) -> nn.Module:
+    """Return the untrained network: float32 (batch, 3, 32, 32) to logits (batch, 10).
+
+    Raises:
+        UnknownArchitecture: no network of that name is registered.
+    """
+    try:
+        return _ARCHITECTURES[name]()
+    except KeyError:
+        raise UnknownArchitecture(f"unknown architecture {name!r}: expected one of {', '.join(names())}") from None

@@ -1,0 +1,1 @@
+"""Offline training: data, augmentation, loop, evaluation, calibration. Writes checkpoints; knows no server."""

@@ -1,0 +1,73 @@
+"""Random changes to training pictures, a whole epoch at a time, on the device where the pictures are."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What to do to each picture. Zero and False leave it alone.
+
+    Attributes:
+        flip: mirror left and right, each picture in every other epoch.
+        translate_px: shift by up to this many pixels each way, edges mirrored.
+        cutout_px: side of a square that is filled with grey (DeVries & Taylor, arXiv:1708.04552).
+    """
+
+    flip: bool = True
+    translate_px: int = 4
+    cutout_px: int = 8
+
+
+def augment(
+    images: torch.Tensor, augmentation: Augmentation, *, seed: int, epoch: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Return changed copies of `images`: uint8 (n, 32, 32, 3) in and out.
+
+    `seed` fixes which half of the pictures is mirrored in even epochs; `generator` draws the rest.
+    """
+    if augmentation.translate_px:
+        images = _translate(images, augmentation.translate_px, generator)
+    if augmentation.flip:
+        images = _flip_alternately(images, seed=seed, epoch=epoch)
+    if augmentation.cutout_px:
+        images = _cutout(images, augmentation.cutout_px, generator)
+    return images
+
+
+def _flip_alternately(images: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
+    """Mirror one fixed half in even epochs and the other in odd ones (arXiv:2404.00498, section 3.6).
+
+    Every pair of epochs then shows each picture both ways, where coin tosses repeat half of them.
+    """
+    coin = torch.Generator(images.device).manual_seed(seed)
+    half = torch.randint(2, (len(images),), generator=coin, device=images.device)
+    mirrored = (half + epoch) % 2 == 1
+    return torch.where(mirrored[:, None, None, None], images.flip(2), images)
+
+
+def _translate(images: torch.Tensor, limit: int, generator: torch.Generator) -> torch.Tensor:
+    count, height, width, _ = images.shape
+    padded = functional.pad(images.permute(0, 3, 1, 2), (limit,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    shifts = torch.randint(2 * limit + 1, (count, 2), generator=generator, device=images.device)
+    shifted = torch.empty_like(images)
+    for down in range(2 * limit + 1):
+        for right in range(2 * limit + 1):  # one copy for all pictures that share a shift
+            chosen = ((shifts[:, 0] == down) & (shifts[:, 1] == right)).nonzero().squeeze(1)
+            shifted[chosen] = padded[chosen, down : down + height, right : right + width]
+    return shifted
+
+
+def _cutout(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
+    count, height, width, _ = images.shape
+    device = images.device
+    top = torch.randint(height, (count, 1), generator=generator, device=device) - side // 2
+    left = torch.randint(width, (count, 1), generator=generator, device=device) - side // 2
+    rows = torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    in_rows = (rows >= top) & (rows < top + side)
+    in_columns = (columns >= left) & (columns < left + side)
+    hidden = in_rows[:, :, None] & in_columns[:, None, :]
+    return images.masked_fill(hidden[..., None], 127)

@@ -1,0 +1,23 @@
+"""What can stop a training run before or while it works.
+
+    TrainingError
+    ├── DataMissing      the data set is not where it was said to be
+    ├── DeviceMissing    the device that was asked for is not there
+    └── Diverged         the loss became infinite or not a number
+"""
+
+
+class TrainingError(Exception):
+    """Base of all errors of this package; the message is one line for a person."""
+
+
+class DataMissing(TrainingError):
+    """The data set is missing or its files are not the published ones."""
+
+
+class DeviceMissing(TrainingError):
+    """The device that was asked for is not on this machine."""
+
+
+class Diverged(TrainingError):
+    """The loss became infinite or not a number."""

@@ -1,0 +1,109 @@
+"""From a trained network to a version in a repository, with the card that tells how it came to be."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torchvision
+
+from models import checkpoint
+from models.card import Card, Training
+from training.device import hardware_name
+
+if TYPE_CHECKING:
+    from training.loop import Assessment, Run
+
+
+@dataclass(frozen=True)
+class Published:
+    """A new version: its folder and its card."""
+
+    folder: Path
+    card: Card
+
+
+def check_writable(repository: Path) -> None:
+    """Make the repository folder.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    repository.mkdir(parents=True, exist_ok=True)
+    if not os.access(repository, os.W_OK | os.X_OK):
+        raise PermissionError(13, "not writable", str(repository))
+
+
+def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
+    """Write the run's network as the next version of its model.
+
+    Raises:
+        OSError: the repository cannot be written; nothing half-written is left in it.
+    """
+    config = run.config
+    model = config.model or config.architecture
+
+    def make_card(version: int, digest: str) -> Card:
+        return Card(
+            model=model,
+            version=version,
+            architecture=config.architecture,
+            parameters=sum(parameter.numel() for parameter in run.network.parameters()),
+            digest=digest,
+            created=datetime.now(UTC).replace(microsecond=0),
+            temperature=assessment.temperature,
+            validation=assessment.validation,
+            test=assessment.test,
+            training=_training(run, seconds),
+        )
+
+    folder = checkpoint.save(config.repository, model=model, network=run.network, make_card=make_card)
+    return Published(folder, checkpoint.read_card(folder))
+
+
+def _training(run: Run, seconds: float) -> Training:
+    settings = {
+        **asdict(run.config.recipe()),
+        "architecture": run.config.architecture,
+        "seed": run.config.seed,
+        "validation_images": run.config.validation_images,
+        "device": str(run.device),
+        "precision": str(run.dtype).removeprefix("torch."),
+    }
+    return Training(
+        command=shlex.join(["cifarserve-train", *sys.argv[1:]]),
+        config=settings,
+        seconds=round(seconds, 1),
+        hardware=hardware_name(run.device),
+        data_digest=run.data.digest,
+        code_revision=run.code_revision,
+        libraries={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+    )
+
+
+def code_revision() -> str:
+    """Return the commit of this checkout, `+` behind it where files differ, or `unknown` outside of one."""
+    here = Path(__file__).parent
+    try:
+        commit = _git("rev-parse", "HEAD", folder=here)
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", folder=here) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
