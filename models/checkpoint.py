@@ -15,18 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from models import registry
 from models.card import Card
 from models.errors import CheckpointDamaged
-from models.labels import LABELS
-from models.preprocessing import MEAN, STD
 from models.repository import next_version
-
-WEIGHTS_FILE = "model.pt"
-CARD_FILE = "model.json"
+from models.verification import CARD_FILE, WEIGHTS_FILE, read_card, read_weights
 
 
 @dataclass(frozen=True)
@@ -72,26 +67,6 @@ def save(repository: Path, *, model: str, network: nn.Module, make_card: Callabl
             return folder / str(version)
 
 
-def read_card(folder: Path) -> Card:
-    """Return the card of the version in `folder`.
-
-    Raises:
-        CheckpointDamaged: the card is missing, is not valid, or describes other preprocessing.
-    """
-    path = folder / CARD_FILE
-    try:
-        card = Card.model_validate_json(path.read_bytes())
-    except OSError as exc:
-        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise CheckpointDamaged(f"{path}: {where}: {first['msg']}") from exc
-    if (card.preprocessing.mean, card.preprocessing.std, card.labels) != (MEAN, STD, LABELS):
-        raise CheckpointDamaged(f"{path}: its preprocessing or labels are not those of this release")
-    return card
-
-
 def load(folder: Path, *, device: torch.device) -> Checkpoint:
     """Read, verify and build the version in `folder`, with its weights on `device`.
 
@@ -102,7 +77,7 @@ def load(folder: Path, *, device: torch.device) -> Checkpoint:
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
-    state = _read_state(path, digest=card.digest, device=device)
+    state = _read_state(folder, card=card, device=device)
     network = registry.build(card.architecture)
     try:
         network.load_state_dict(state)
@@ -114,15 +89,9 @@ def load(folder: Path, *, device: torch.device) -> Checkpoint:
     return Checkpoint(card, network.to(device).eval())
 
 
-def _read_state(path: Path, *, digest: str, device: torch.device) -> dict[str, torch.Tensor]:
-    try:
-        weights = path.read_bytes()
-    except OSError as exc:
-        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
-    # The bytes that were hashed are the bytes that are loaded: the file cannot change in between.
-    found = hashlib.sha256(weights).hexdigest()
-    if found != digest:
-        raise CheckpointDamaged(f"{path}: expected SHA-256 {digest[:12]}..., got {found[:12]}... ({len(weights)} bytes)")
+def _read_state(folder: Path, *, card: Card, device: torch.device) -> dict[str, torch.Tensor]:
+    weights = read_weights(folder, card)
+    path = folder / WEIGHTS_FILE
     try:
         state = torch.load(io.BytesIO(weights), map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as exc:

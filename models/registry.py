@@ -8,8 +8,6 @@ from models.architectures.quick import quick
 from models.architectures.whitened import WhitenedNet
 from models.errors import UnknownArchitecture
 
-DEFAULT = "whitened"
-
 _ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "quick": quick,
     "whitened": WhitenedNet,

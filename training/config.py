@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models import DEFAULT_MODEL
 from models.labels import LABELS
-from models.registry import DEFAULT
 from training.augmentation import Augmentation
 from training.recipes import Recipe, recipe_for
 
@@ -32,7 +32,7 @@ class TrainingConfig(BaseSettings):
         frozen=True,
     )
 
-    architecture: str = Field(DEFAULT, description="network to train")
+    architecture: str = Field(DEFAULT_MODEL, description="network to train")
     model: str = Field(
         "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",

@@ -17,6 +17,7 @@ import torchvision
 
 from models import checkpoint
 from models.card import Card, Training
+from models.verification import read_card
 from training.device import hardware_name
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
         )
 
     folder = checkpoint.save(config.repository, model=model, network=run.network, make_card=make_card)
-    return Published(folder, checkpoint.read_card(folder))
+    return Published(folder, read_card(folder))
 
 
 def _training(run: Run, seconds: float) -> Training:

@@ -1,0 +1,55 @@
+"""Reading a version's two files and checking that they belong together. Needs no torch: it is quick."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from models.card import Card
+from models.errors import CheckpointDamaged
+from models.labels import LABELS
+from models.preprocessing import MEAN, STD
+
+WEIGHTS_FILE = "model.pt"
+CARD_FILE = "model.json"
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of the version in `folder`.
+
+    Raises:
+        CheckpointDamaged: the card is missing, is not valid, or describes other preprocessing.
+    """
+    path = folder / CARD_FILE
+    try:
+        card = Card.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointDamaged(f"{path}: {where}: {first['msg']}") from exc
+    if (card.preprocessing.mean, card.preprocessing.std, card.labels) != (MEAN, STD, LABELS):
+        raise CheckpointDamaged(f"{path}: its preprocessing or labels are not those of this release")
+    return card
+
+
+def read_weights(folder: Path, card: Card) -> bytes:
+    """Return the content of `model.pt`, which is what the card says.
+
+    Load these bytes rather than the file, which could change after it was checked.
+
+    Raises:
+        CheckpointDamaged: the file is missing, cannot be read, or has another SHA-256.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        weights = path.read_bytes()
+    except OSError as exc:
+        raise CheckpointDamaged(f"{path}: {exc.strerror or exc}") from exc
+    found = hashlib.sha256(weights).hexdigest()
+    if found != card.digest:
+        raise CheckpointDamaged(
+            f"{path}: expected SHA-256 {card.digest[:12]}..., got {found[:12]}... ({len(weights)} bytes)"
+        )
+    return weights

@@ -1,0 +1,1 @@
+"""Online serving: protocol doors, batcher, engine, lifecycle, metrics. Knows nothing of training."""

@@ -1,0 +1,161 @@
+"""One server's life: bind, load, serve until a signal, drain. Everything is put together here."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
+from server.catalog import BatchLimits, Catalog
+from server.decoding import Decoder
+from server.engines import Engine
+from server.errors import StartError
+from server.images import ImageLimits
+from server.interceptor import StatusInterceptor
+from server.metrics import Metrics, metrics_page
+from server.servicer import ClassifierServicer
+from server.settings import ServerSettings
+
+SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+_FORCED_EXIT_STATUS = 1
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
+
+    Raises:
+        StartError: the server cannot start as `settings` say.
+    """
+    _log.info("settings", **settings.model_dump(mode="json"))
+    stop = _stop_on_signals()
+    metrics = Metrics()
+    catalog = Catalog(
+        settings.repository,
+        default_model=settings.default_model,
+        make_engine=_engine_factory(settings),
+        limits=BatchLimits(
+            max_batch_size=settings.max_batch_size,
+            max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
+            max_queue_items=settings.max_queue_items,
+        ),
+        metrics=metrics,
+    )
+    with (
+        metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
+        _decoder(settings) as decoder,
+    ):
+        servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
+        async with _listening(settings, servicer, metrics) as door, catalog:
+            await door.set_health(health_pb2.HealthCheckResponse.SERVING, [model.name for model in catalog.statuses()])
+            _log.info(
+                "ready",
+                address=f"{settings.host}:{door.port}",
+                metrics=f"http://{settings.host}:{metrics_port}/metrics",
+            )
+            await stop.wait()
+            await _drain(door, servicer, settings)
+    _log.info("stopped")
+
+
+@dataclass(frozen=True)
+class _Door:
+    """The gRPC server, its port, and its health service."""
+
+    server: grpc.aio.Server
+    port: int
+    health: health_aio.HealthServicer
+
+    async def set_health(self, status: int, models: Iterable[str] = ()) -> None:
+        """Set the health of the server, the service, and the named models."""
+        for name in ("", SERVICE, *(f"model/{model}" for model in models)):
+            await self.health.set(name, status)
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics
+) -> AsyncIterator[_Door]:
+    """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor(metrics, package=classifier_pb2.DESCRIPTOR.package)],
+        options=[
+            ("grpc.so_reuseport", 0),  # a taken port is an error, not a silent share of its traffic
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ],
+    )
+    health = health_aio.HealthServicer()
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+    door = _Door(server, _bind(server, settings), health)
+    await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+    await server.start()
+    try:
+        yield door
+    finally:
+        await server.stop(0)
+
+
+def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+    try:
+        return server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as exc:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.port}: the port is taken or the address is not this"
+            " machine's; choose another --port or --host"
+        ) from exc
+
+
+async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSettings) -> None:
+    """Say NOT_SERVING, serve on for the drain delay, then refuse new work and answer what was accepted."""
+    _log.info("draining", delay_seconds=settings.drain_delay_seconds, timeout_seconds=settings.drain_timeout_seconds)
+    await door.health.enter_graceful_shutdown()
+    await asyncio.sleep(settings.drain_delay_seconds)
+    servicer.drain()
+    await door.server.stop(settings.drain_timeout_seconds)
+
+
+def _decoder(settings: ServerSettings) -> Decoder:
+    return Decoder(
+        threads=settings.decode_threads or len(os.sched_getaffinity(0)),
+        limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
+        max_pending_bytes=settings.max_decode_mib * 2**20,
+    )
+
+
+def _engine_factory(settings: ServerSettings) -> Callable[[Path], Engine]:
+    def make(folder: Path) -> Engine:
+        # torch takes two seconds to import: a taken port or a bad folder is said before that.
+        from server.engines.local import LocalEngine, select_device
+
+        return LocalEngine(folder, device=select_device(settings.device), max_batch_size=settings.max_batch_size)
+
+    return make
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            _log.warning("forced to stop", signal=number.name)
+            os._exit(_FORCED_EXIT_STATUS)
+        _log.info("stopping", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return stop

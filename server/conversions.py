@@ -1,0 +1,147 @@
+"""Between messages of `cifarserve.v1` and the server's own values. Pure: no call, no clock, no state."""
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from cifarserve.v1 import classifier_pb2 as pb
+from models.card import Card
+from server.batcher import Answer
+from server.catalog import ModelState, ModelStatus, ServedModel
+from server.decoding import Decoded, EncodedPicture, Picture, RawPicture
+from server.engines import Probabilities
+from server.errors import InvalidArgument, InvalidImage, ServingError
+from server.statuses import STATUS
+
+_STATES = {
+    ModelState.LOADING: pb.MODEL_STATE_LOADING,
+    ModelState.READY: pb.MODEL_STATE_READY,
+    ModelState.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE,
+}
+
+
+def to_pictures(images: Sequence[pb.Image], *, max_images: int) -> list[Picture]:
+    """Return the pictures of a request.
+
+    Raises:
+        InvalidArgument: there are none, or more than `max_images`.
+    """
+    if not 1 <= len(images) <= max_images:
+        raise InvalidArgument(f"expected 1 to {max_images} images, got {len(images)}")
+    return [
+        RawPicture(image.rgb) if image.WhichOneof("content") == "rgb" else EncodedPicture(image.encoded)
+        for image in images
+    ]
+
+
+def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
+    """Return how many predictions to give for each picture; 1 when the request does not say.
+
+    Raises:
+        InvalidArgument: not 1 to `labels`.
+    """
+    if not request.HasField("top_k"):
+        return 1
+    if not 1 <= request.top_k <= labels:
+        raise InvalidArgument(f"top_k: expected 1 to {labels}, got {request.top_k}")
+    return request.top_k
+
+
+def to_results(
+    decoded: Sequence[Decoded], answer: Answer[Probabilities] | None, *, labels: Sequence[str], top_k: int
+) -> list[pb.Result]:
+    """Return one result per picture, in their order: predictions where it could be read, else its error.
+
+    Args:
+        decoded: pixels or an error for each picture.
+        answer: rows of probabilities for those that have pixels; None when there are none.
+        labels: the names of the columns.
+        top_k: how many predictions to give, most probable first.
+    """
+    rows = iter(_best(np.asarray(answer.results), top_k)) if answer else iter(())
+    return [
+        pb.Result(error=_to_error(outcome)) if isinstance(outcome, InvalidImage) else _to_result(next(rows), labels)
+        for outcome in decoded
+    ]
+
+
+def to_timings(answer: Answer[Probabilities] | None, decode_seconds: float, *, total_seconds: float) -> pb.Timings:
+    """Return the server-side durations; `answer` is None when nothing had to be computed."""
+    return pb.Timings(
+        decode_ms=decode_seconds * 1000,
+        queue_ms=answer.queue_seconds * 1000 if answer else 0.0,
+        compute_ms=answer.compute_seconds * 1000 if answer else 0.0,
+        total_ms=total_seconds * 1000,
+        batch_size=answer.batch_size if answer else 0,
+    )
+
+
+def to_error_response(error: ServingError, *, id: str) -> pb.PredictResponse:
+    """Return the answer to a request on a stream that failed as a whole."""
+    return pb.PredictResponse(error=_to_error(error), id=id)
+
+
+def to_identity(card: Card) -> pb.ModelIdentity:
+    """Return the message that says which weights answered; it is shared, do not change it."""
+    return _identity(card.model, card.version, card.digest)
+
+
+@functools.lru_cache(maxsize=64)
+def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
+    return pb.ModelIdentity(name=name, version=version, digest=digest)
+
+
+def _best(probabilities: Probabilities, top_k: int) -> Iterator[list[tuple[int, float]]]:
+    """Yield (index, probability) of the `top_k` largest of each row, largest first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    best = np.take_along_axis(probabilities, order, axis=1)
+    for indices, row in zip(order.tolist(), best.tolist(), strict=True):
+        yield list(zip(indices, row, strict=True))
+
+
+def _to_result(best: list[tuple[int, float]], labels: Sequence[str]) -> pb.Result:
+    return pb.Result(
+        predictions=[
+            pb.Prediction(label=labels[index], index=index, probability=probability) for index, probability in best
+        ]
+    )
+
+
+def _to_error(error: ServingError) -> pb.Error:
+    # grpc's enum members hold (number, text)
+    return pb.Error(code=STATUS[type(error)].value[0], message=str(error))
+
+
+def to_list_models_response(statuses: Iterable[ModelStatus]) -> pb.ListModelsResponse:
+    """Return the list of models."""
+    return pb.ListModelsResponse(
+        models=[
+            pb.ModelSummary(
+                name=status.name,
+                versions=status.versions,
+                state=_STATES[status.state],
+                reason=status.reason,
+                serving=to_identity(status.served.card) if status.served else None,
+                is_default=status.is_default,
+            )
+            for status in statuses
+        ]
+    )
+
+
+def to_get_model_response(served: ServedModel) -> pb.GetModelResponse:
+    """Return the description of a served model."""
+    card = served.card
+    return pb.GetModelResponse(
+        model=to_identity(card),
+        architecture=card.architecture,
+        parameters=card.parameters,
+        labels=card.labels,
+        test_accuracy=card.test.accuracy,
+        test_ece=card.test.ece,
+        temperature=card.temperature,
+        device=served.engine.device,
+        precision=served.engine.precision,
+        card_json=card.model_dump_json(),
+    )

@@ -1,0 +1,100 @@
+"""Decoding of a request's pictures: tiny ones at once, big ones in a bounded pool of threads."""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from server.errors import InvalidImage, Overloaded
+from server.images import ImageLimits, Pixels, decode_image, decode_rgb, open_image, to_pixels
+
+# A picture under both bounds is decoded in less time than a hop to another thread and back costs.
+_INLINE_BYTES = 16 * 1024
+_INLINE_PIXELS = 128 * 128
+# So many of them in a row hold the event loop for about a millisecond.
+_INLINE_RUN = 16
+
+Decoded = Pixels | InvalidImage
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPicture:
+    """The bytes of a JPEG or PNG file."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawPicture:
+    """3072 bytes of 32x32 RGB."""
+
+    data: bytes
+
+
+Picture = EncodedPicture | RawPicture
+
+
+class Decoder:
+    """Decodes pictures without holding up the event loop; leaving it waits for the threads.
+
+    What waits for a thread is bounded in bytes, so that a flood of photographs ends in `Overloaded`
+    and not in a full memory.
+    """
+
+    def __init__(self, *, threads: int, limits: ImageLimits, max_pending_bytes: int) -> None:
+        self._limits = limits
+        self._max_pending_bytes = max_pending_bytes
+        self._pending_bytes = 0
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    async def decode(self, pictures: Sequence[Picture]) -> list[Decoded]:
+        """Return each picture's pixels, uint8 (32, 32, 3), or why it cannot be read, in their order.
+
+        Raises:
+            Overloaded: too many bytes wait for a thread already.
+        """
+        decoded: list[Decoded | asyncio.Future[Decoded]] = []
+        for number, picture in enumerate(pictures, start=1):
+            decoded.append(self._begin(picture))
+            if number % _INLINE_RUN == 0 and isinstance(picture, EncodedPicture):
+                await asyncio.sleep(0)  # let the others have their turn
+        return [await outcome if isinstance(outcome, asyncio.Future) else outcome for outcome in decoded]
+
+    def _begin(self, picture: Picture) -> Decoded | asyncio.Future[Decoded]:
+        try:
+            if isinstance(picture, RawPicture):
+                return decode_rgb(picture.data)
+            if len(picture.data) <= _INLINE_BYTES:
+                image = open_image(picture.data, limits=self._limits)
+                if image.width * image.height <= _INLINE_PIXELS:
+                    return to_pixels(image)
+        except InvalidImage as exc:
+            return exc
+        return self._in_pool(picture.data)
+
+    def _in_pool(self, data: bytes) -> asyncio.Future[Decoded]:
+        if self._pending_bytes + len(data) > self._max_pending_bytes:
+            raise Overloaded(
+                f"{self._pending_bytes} bytes of pictures wait to be decoded, {len(data)} more came",
+                retry_after_seconds=0.1,
+            )
+        self._pending_bytes += len(data)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._outcome, data)
+        future.add_done_callback(lambda _: self._release(len(data)))
+        return future
+
+    def _outcome(self, data: bytes) -> Decoded:
+        try:
+            return decode_image(data, limits=self._limits)
+        except InvalidImage as exc:
+            return exc
+
+    def _release(self, size: int) -> None:
+        self._pending_bytes -= size

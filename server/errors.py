@@ -1,0 +1,61 @@
+"""Everything that can go wrong with a request or a start. `server.interceptor` maps requests' errors to statuses.
+
+    ServingError               a request failed
+    ├── InvalidArgument        the request asks for something that cannot be
+    ├── InvalidImage           a picture cannot be read; only that picture fails
+    ├── ModelNotFound          no such model or version is served
+    ├── Overloaded             the queue is full; says when to come back
+    ├── Draining               the server is stopping
+    ├── NotReady               the model is not loaded yet
+    ├── DeadlineExceeded       the deadline passed before the work began
+    └── EngineFailed           the forward pass failed
+    StartError                 the server cannot start; ends the process with one line
+"""
+
+
+class ServingError(Exception):
+    """Base of all errors of a request; the message is one line that the caller may see."""
+
+
+class InvalidArgument(ServingError):
+    """The request asks for something that cannot be."""
+
+
+class InvalidImage(ServingError):
+    """A picture cannot be read; only that picture fails."""
+
+
+class ModelNotFound(ServingError):
+    """No such model or version is served."""
+
+
+class Overloaded(ServingError):
+    """The queue is full.
+
+    Attributes:
+        retry_after_seconds: when the queue is expected to have room.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Draining(ServingError):
+    """The server is stopping and takes no new work."""
+
+
+class NotReady(ServingError):
+    """The model is not loaded yet."""
+
+
+class DeadlineExceeded(ServingError):
+    """The caller's deadline passed before the work began; it was not done."""
+
+
+class EngineFailed(ServingError):
+    """The forward pass failed; the log says why, the caller does not learn it."""
+
+
+class StartError(Exception):
+    """The server cannot start; the message is one line that says what to do."""

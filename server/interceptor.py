@@ -1,0 +1,86 @@
+"""Around every RPC of our own services: errors become statuses, and each call is counted and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from server.errors import ServingError
+from server.metrics import Metrics
+from server.statuses import STATUS, trailers_of
+
+_log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:  # grpc's classes are generic only in their stubs; nobody here looks at the messages
+    _Context = grpc.aio.ServicerContext[Any, Any]
+    _Behavior = Callable[[Any, _Context], Awaitable[Any]]
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+    _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Answers a ServingError with its status and text, and anything else with INTERNAL and no text.
+
+    Works on coroutine methods, unary or streaming, of services whose name starts with `package`.
+    """
+
+    def __init__(self, metrics: Metrics, *, package: str) -> None:
+        self._metrics = metrics
+        self._prefix = f"/{package}."
+        self._guarded: dict[str, _Handler] = {}
+
+    async def intercept_service(
+        self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> _Handler:
+        """Return the method's handler with its behavior guarded; built once per method."""
+        method = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is not None:
+            return guarded
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith(self._prefix):
+            return handler
+        self._guarded[method] = self._guard(method.rsplit("/", 1)[1], handler)
+        return self._guarded[method]
+
+    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        make, behavior = (
+            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
+            if handler.request_streaming
+            else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
+        )
+        return make(  # type: ignore[no-any-return, operator]
+            self._wrap(method, behavior),  # type: ignore[arg-type]
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrap(self, method: str, behavior: _Behavior) -> _Behavior:
+        seconds = self._metrics.request_seconds.labels(method)
+        answered = self._metrics.requests.labels(method, grpc.StatusCode.OK.name)
+
+        async def guarded(request: Any, context: _Context) -> Any:
+            started = time.perf_counter()
+            try:
+                response = await behavior(request, context)
+                answered.inc()
+                return response
+            except ServingError as exc:
+                code = STATUS[type(exc)]
+                self._metrics.requests.labels(method, code.name).inc()
+                await context.abort(code, str(exc), trailers_of(exc))
+            except Exception:
+                _log.exception("unexpected failure", method=method)
+                self._metrics.requests.labels(method, grpc.StatusCode.INTERNAL.name).inc()
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+            except BaseException:  # the caller went away
+                self._metrics.requests.labels(method, grpc.StatusCode.CANCELLED.name).inc()
+                raise
+            finally:
+                seconds.observe(time.perf_counter() - started)
+
+        return guarded

@@ -1,0 +1,122 @@
+"""The typed door: `cifarserve.v1.ClassifierService`. Translation only: convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING
+
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
+from server import conversions
+from server.catalog import Catalog
+from server.decoding import Decoder
+from server.errors import Draining, InvalidImage, ServingError
+from server.metrics import Metrics, PredictRecord
+
+_STREAM_WINDOW = 256  # requests of one stream that are worked on at once; then reading waits
+
+if TYPE_CHECKING:
+    import grpc
+
+    _Context = grpc.aio.ServicerContext[pb.PredictRequest, pb.PredictResponse]
+
+
+class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
+    """Answers the RPCs of the contract. Raises `ServingError`; the interceptor makes statuses of it."""
+
+    def __init__(self, catalog: Catalog, decoder: Decoder, metrics: Metrics, *, max_images: int) -> None:
+        self._catalog = catalog
+        self._decoder = decoder
+        self._metrics = metrics
+        self._max_images = max_images
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Let every stream answer what it has accepted, then end it with UNAVAILABLE."""
+        self._draining.set()
+
+    async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:  # type: ignore[override]
+        """Classify one or many pictures."""
+        return await self._predict(request, deadline=_deadline_of(context))
+
+    async def PredictStream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:  # type: ignore[override]
+        """Classify request after request; each is answered when it is finished."""
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read_stream(requests, context))
+            draining = group.create_task(self._draining.wait())
+            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if draining.done():
+                reading.cancel()
+            draining.cancel()
+        if self._draining.is_set():
+            raise Draining("the server is stopping; every request that it accepted was answered")
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # type: ignore[override]
+        """List the models, ready or not."""
+        return conversions.to_list_models_response(self._catalog.statuses())
+
+    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # type: ignore[override]
+        """Describe a served model."""
+        return conversions.to_get_model_response(self._catalog.get(request.name, request.version))
+
+    async def _predict(self, request: pb.PredictRequest, *, deadline: float | None) -> pb.PredictResponse:
+        started = time.monotonic()
+        served = self._catalog.get(request.model, request.version)
+        top_k = conversions.to_top_k(request, labels=len(served.card.labels))
+        pictures = conversions.to_pictures(request.images, max_images=self._max_images)
+        decoded = await self._decoder.decode(pictures)
+        readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidImage)]
+        decode_seconds = time.monotonic() - started
+        answer = await served.batcher.submit(readable, deadline=deadline) if readable else None
+        results = conversions.to_results(decoded, answer, labels=served.card.labels, top_k=top_k)
+        timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
+        self._metrics.observe_predict(
+            PredictRecord(
+                served.card.model,
+                served.card.version,
+                labels=tuple(result.predictions[0].label for result in results if result.predictions),
+                invalid=len(decoded) - len(readable),
+                decode_seconds=decode_seconds,
+                total_seconds=time.monotonic() - started,
+            )
+        )
+        if len(decoded) == 1 and isinstance(decoded[0], InvalidImage):
+            raise decoded[0]
+        return pb.PredictResponse(
+            results=results, model=conversions.to_identity(served.card), timings=timings, id=request.id
+        )
+
+    async def _read_stream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:
+        """Start on each request as it comes; when reading ends or is cancelled, finish what was started."""
+        window = asyncio.Semaphore(_STREAM_WINDOW)
+        writing = asyncio.Lock()
+        answering: set[asyncio.Task[None]] = set()
+
+        async def answer(request: pb.PredictRequest) -> None:
+            response = await self._predict_or_error(request, deadline=_deadline_of(context))
+            async with writing:  # grpc.aio takes one message of a stream at a time
+                await context.write(response)
+            window.release()
+
+        try:
+            async for request in requests:
+                await window.acquire()
+                task = asyncio.create_task(answer(request))
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+        finally:
+            await asyncio.gather(*answering)
+
+    async def _predict_or_error(self, request: pb.PredictRequest, *, deadline: float | None) -> pb.PredictResponse:
+        try:
+            return await self._predict(request, deadline=deadline)
+        except ServingError as exc:
+            return conversions.to_error_response(exc, id=request.id)
+
+
+def _deadline_of(context: _Context) -> float | None:
+    """Return when the caller gives up, on the clock of `time.monotonic`; None when it never does."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining

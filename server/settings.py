@@ -1,0 +1,74 @@
+"""Every knob of the server: name, type, bound, default, flag, environment variable and help in one place."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained"
+
+
+class ServerSettings(BaseSettings):
+    """Serve CIFAR-10 classifiers over gRPC.
+
+    Every flag can also be set as an environment variable: --max-batch-size is
+    CIFARSERVE_MAX_BATCH_SIZE. Flags win over the environment, the environment over the defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CIFARSERVE_",
+        cli_prog_name="cifarserve-server",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        frozen=True,
+    )
+
+    repository: Path = Field(_PRETRAINED, description="folder of models: REPOSITORY/MODEL/VERSION/")
+    default_model: str = Field(
+        "", description="model that answers when a request names none; empty: the shipped default, or the only model"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on, for gRPC and metrics")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(50051, description="gRPC port; 0 picks a free one")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        9464, description="port of http://HOST:PORT/metrics; 0 picks a free one"
+    )
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="most images in one forward pass")
+    max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        0.0, description="how long an image may wait for a fuller batch while the engine is free"
+    )
+    max_queue_items: Annotated[int, Field(ge=1)] = Field(
+        2048, description="images that may wait per model; beyond it RESOURCE_EXHAUSTED"
+    )
+    max_images_per_request: Annotated[int, Field(ge=1)] = Field(1024, description="images in one request")
+    max_message_bytes: Annotated[int, Field(ge=4096, le=2**31 - 1)] = Field(
+        8 * 2**20, description="largest request message"
+    )
+    max_image_pixels: Annotated[int, Field(ge=1024, le=80_000_000)] = Field(
+        25_000_000, description="width times height that is decoded at all"
+    )
+    max_decode_mib: Annotated[int, Field(ge=8)] = Field(
+        256, description="MiB of pictures that may wait to be decoded; beyond it RESOURCE_EXHAUSTED"
+    )
+    decode_threads: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="threads for big pictures; 0: as many as CPUs that this process may use"
+    )
+    drain_delay_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="after SIGTERM: how long to go on serving with health NOT_SERVING before refusing new work"
+    )
+    drain_timeout_seconds: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="after that: how long accepted work may take before it is cut off"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="how log lines look")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
+
+    @model_validator(mode="after")
+    def _request_fits_the_queue(self) -> Self:
+        if self.max_images_per_request > self.max_queue_items:
+            raise ValueError(
+                f"max_images_per_request ({self.max_images_per_request}) must not exceed"
+                f" max_queue_items ({self.max_queue_items}): such a request could never be accepted"
+            )
+        return self

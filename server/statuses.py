@@ -1,0 +1,36 @@
+"""The one table from the server's errors to gRPC status codes."""
+
+import grpc
+
+from server.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineFailed,
+    InvalidArgument,
+    InvalidImage,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    ServingError,
+)
+
+STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidImage: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Draining: grpc.StatusCode.UNAVAILABLE,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    EngineFailed: grpc.StatusCode.INTERNAL,
+}
+
+
+def trailers_of(error: ServingError) -> tuple[tuple[str, str], ...]:
+    """Return the trailing metadata that goes with an error: when to retry, where that is known.
+
+    `grpc-retry-pushback-ms` is obeyed by gRPC's own retries (proposal A6, "Pushback").
+    """
+    if isinstance(error, Overloaded):
+        return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_seconds * 1000)))),)
+    return ()
