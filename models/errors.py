@@ -1,11 +1,11 @@
 """Everything that can be wrong with a model, a version or a repository.
 
-    ModelError
-    ├── UnknownArchitecture   no network of that name is registered
-    ├── RepositoryMissing     the folder is not there or cannot be read
-    ├── UnknownModel          the repository has no such model
-    ├── UnknownVersion        the model has no such version
-    └── CheckpointDamaged     the version's files are not what its card says
+ModelError
+├── UnknownArchitecture   no network of that name is registered
+├── RepositoryMissing     the folder is not there or cannot be read
+├── UnknownModel          the repository has no such model
+├── UnknownVersion        the model has no such version
+└── CheckpointDamaged     the version's files are not what its card says
 """
 
 

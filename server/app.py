@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import grpc
 import structlog
+from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
+from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
 from server.decoding import Decoder
 from server.engines import Engine
@@ -76,6 +78,7 @@ class _Door:
     server: grpc.aio.Server
     port: int
     health: health_aio.HealthServicer
+    admission: Admission
 
     async def set_health(self, status: int, models: Iterable[str] = ()) -> None:
         """Set the health of the server, the service, and the named models."""
@@ -84,12 +87,11 @@ class _Door:
 
 
 @contextlib.asynccontextmanager
-async def _listening(
-    settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics
-) -> AsyncIterator[_Door]:
+async def _listening(settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
+    admission = Admission()
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(metrics, package=classifier_pb2.DESCRIPTOR.package)],
+        interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
         options=[
             ("grpc.so_reuseport", 0),  # a taken port is an error, not a silent share of its traffic
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -99,7 +101,7 @@ async def _listening(
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
-    door = _Door(server, _bind(server, settings), health)
+    door = _Door(server, _bind(server, settings), health, admission)
     await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
     try:
@@ -124,7 +126,8 @@ async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSett
     await door.health.enter_graceful_shutdown()
     await asyncio.sleep(settings.drain_delay_seconds)
     servicer.drain()
-    await door.server.stop(settings.drain_timeout_seconds)
+    if not await door.admission.drain(timeout_seconds=settings.drain_timeout_seconds):
+        _log.warning("the drain took too long", cut_off_rpcs=door.admission.inside)
 
 
 def _decoder(settings: ServerSettings) -> Decoder:
@@ -136,13 +139,14 @@ def _decoder(settings: ServerSettings) -> Decoder:
 
 
 def _engine_factory(settings: ServerSettings) -> Callable[[Path], Engine]:
-    def make(folder: Path) -> Engine:
+    @functools.cache  # one look at the devices, one warning
+    def on_device() -> Callable[..., Engine]:
         # torch takes two seconds to import: a taken port or a bad folder is said before that.
         from server.engines.local import LocalEngine, select_device
 
-        return LocalEngine(folder, device=select_device(settings.device), max_batch_size=settings.max_batch_size)
+        return functools.partial(LocalEngine, device=select_device(settings.device))
 
-    return make
+    return lambda folder: on_device()(folder, max_batch_size=settings.max_batch_size)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,8 @@ from server.errors import DeadlineExceeded, Draining, EngineFailed, Overloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_TIMER_SECONDS = 0.005  # how late an event loop's timer may be
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ class Batcher(Generic[Item, Result]):
         max_batch_size: int,
         max_queue_delay_seconds: float = 0.0,
         max_queue_items: int,
-        observe: Callable[[BatchRecord], None] = lambda record: None,
+        observe: Callable[[BatchRecord], None],
     ) -> None:
         """`predict` returns as many results as it gets items; `observe` must not raise or block."""
         self._predict = predict
@@ -123,7 +126,7 @@ class Batcher(Generic[Item, Result]):
             raise Draining("the server is stopping; retry elsewhere")
         if self._queued_items + len(items) > self._max_queue_items:
             raise Overloaded(
-                f"the queue is full: {self._queued_items} of {self._max_queue_items} images wait, {len(items)} more came",
+                f"the queue is full: {self._queued_items} of {self._max_queue_items} wait, {len(items)} more came",
                 retry_after_seconds=max(0.001, self._seconds_per_item * self._queued_items),
             )
         now = time.monotonic()
@@ -149,13 +152,12 @@ class Batcher(Generic[Item, Result]):
             if batch:
                 await self._execute(batch, reason)
 
-    async def _change(self, timeout: float | None = None) -> None:
-        """Return when something was submitted, the drain began, or `timeout` seconds passed."""
+    async def _change(self, within_seconds: float | None = None) -> None:
+        """Return when something was submitted, the drain began, or `within_seconds` passed."""
         self._changed.clear()
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._changed.wait()
 
     async def _gathered(self) -> DispatchReason:
         """Wait as long as waiting for a fuller batch is allowed; say why it ended."""
@@ -177,7 +179,8 @@ class Batcher(Generic[Item, Result]):
         delay_ends = self._entries[0].arrived + self._max_queue_delay
         deadlines = [entry.deadline for entry in self._entries if entry.deadline is not None]
         # Leave early enough to be computed in time: the cost of what waits, doubled to be safe.
-        urgent = min(deadlines, default=float("inf")) - 2 * self._seconds_per_item * self._queued_items
+        cost = 2 * self._seconds_per_item * self._queued_items + _TIMER_SECONDS
+        urgent = min(deadlines, default=float("inf")) - cost
         return (urgent, DispatchReason.DEADLINE) if urgent < delay_ends else (delay_ends, DispatchReason.DELAY)
 
     def _take(self) -> list[_Entry[Item, Result]]:
@@ -205,7 +208,7 @@ class Batcher(Generic[Item, Result]):
             results = await self._predict(items)
             if len(results) != len(items):
                 raise EngineFailed(f"expected {len(items)} results, got {len(results)}")
-        except Exception:
+        except Exception:  # noqa: BLE001  # the loop outlives whatever a model raises
             _log.exception("the forward pass of a batch of %d failed", len(items))
             for entry in batch:
                 if not entry.answer.done():

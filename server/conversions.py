@@ -4,8 +4,8 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-
 from cifarserve.v1 import classifier_pb2 as pb
+
 from models.card import Card
 from server.batcher import Answer
 from server.catalog import ModelState, ModelStatus, ServedModel
@@ -49,17 +49,17 @@ def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
 
 
 def to_results(
-    decoded: Sequence[Decoded], answer: Answer[Probabilities] | None, *, labels: Sequence[str], top_k: int
+    decoded: Sequence[Decoded], scores: Sequence[Probabilities], *, labels: Sequence[str], top_k: int
 ) -> list[pb.Result]:
     """Return one result per picture, in their order: predictions where it could be read, else its error.
 
     Args:
         decoded: pixels or an error for each picture.
-        answer: rows of probabilities for those that have pixels; None when there are none.
+        scores: float32 (labels,) for each of those that have pixels; they sum to 1.
         labels: the names of the columns.
         top_k: how many predictions to give, most probable first.
     """
-    rows = iter(_best(np.asarray(answer.results), top_k)) if answer else iter(())
+    rows = iter(_best(np.asarray(scores), top_k) if scores else ())
     return [
         pb.Result(error=_to_error(outcome)) if isinstance(outcome, InvalidImage) else _to_result(next(rows), labels)
         for outcome in decoded
@@ -77,9 +77,9 @@ def to_timings(answer: Answer[Probabilities] | None, decode_seconds: float, *, t
     )
 
 
-def to_error_response(error: ServingError, *, id: str) -> pb.PredictResponse:
+def to_error_response(error: ServingError, *, request_id: str) -> pb.PredictResponse:
     """Return the answer to a request on a stream that failed as a whole."""
-    return pb.PredictResponse(error=_to_error(error), id=id)
+    return pb.PredictResponse(error=_to_error(error), id=request_id)
 
 
 def to_identity(card: Card) -> pb.ModelIdentity:

@@ -1,15 +1,15 @@
 """Everything that can go wrong with a request or a start. `server.interceptor` maps requests' errors to statuses.
 
-    ServingError               a request failed
-    ├── InvalidArgument        the request asks for something that cannot be
-    ├── InvalidImage           a picture cannot be read; only that picture fails
-    ├── ModelNotFound          no such model or version is served
-    ├── Overloaded             the queue is full; says when to come back
-    ├── Draining               the server is stopping
-    ├── NotReady               the model is not loaded yet
-    ├── DeadlineExceeded       the deadline passed before the work began
-    └── EngineFailed           the forward pass failed
-    StartError                 the server cannot start; ends the process with one line
+ServingError               a request failed
+├── InvalidArgument        the request asks for something that cannot be
+├── InvalidImage           a picture cannot be read; only that picture fails
+├── ModelNotFound          no such model or version is served
+├── Overloaded             the queue is full; says when to come back
+├── Draining               the server is stopping
+├── NotReady               the model is not loaded yet
+├── DeadlineExceeded       the deadline passed before the work began
+└── EngineFailed           the forward pass failed
+StartError                 the server cannot start; ends the process with one line
 """
 
 

@@ -1,4 +1,4 @@
-"""Around every RPC of our own services: errors become statuses, and each call is counted and timed."""
+"""Around every RPC of our own services: admission, errors to statuses, counting and timing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 
+from server.admission import Admission
 from server.errors import ServingError
 from server.metrics import Metrics
 from server.statuses import STATUS, trailers_of
@@ -17,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:  # grpc's classes are generic only in their stubs; nobody here looks at the messages
     _Context = grpc.aio.ServicerContext[Any, Any]
-    _Behavior = Callable[[Any, _Context], Awaitable[Any]]
+    _Behavior = Callable[[Any, _Context], Awaitable[object]]
     _Handler = grpc.RpcMethodHandler[Any, Any]
     _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 
@@ -28,12 +29,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     Works on coroutine methods, unary or streaming, of services whose name starts with `package`.
     """
 
-    def __init__(self, metrics: Metrics, *, package: str) -> None:
+    def __init__(self, metrics: Metrics, admission: Admission, *, package: str) -> None:
         self._metrics = metrics
+        self._admission = admission
         self._prefix = f"/{package}."
         self._guarded: dict[str, _Handler] = {}
 
-    async def intercept_service(
+    async def intercept_service(  # type: ignore[override]  # one handler type stands for all messages
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> _Handler:
         """Return the method's handler with its behavior guarded; built once per method."""
@@ -53,7 +55,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             if handler.request_streaming
             else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
         )
-        return make(  # type: ignore[no-any-return, operator]
+        return make(
             self._wrap(method, behavior),  # type: ignore[arg-type]
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
@@ -63,17 +65,18 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         seconds = self._metrics.request_seconds.labels(method)
         answered = self._metrics.requests.labels(method, grpc.StatusCode.OK.name)
 
-        async def guarded(request: Any, context: _Context) -> Any:
+        async def guarded(request: object, context: _Context) -> object:
             started = time.perf_counter()
             try:
-                response = await behavior(request, context)
+                with self._admission.rpc():
+                    response = await behavior(request, context)
                 answered.inc()
                 return response
             except ServingError as exc:
                 code = STATUS[type(exc)]
                 self._metrics.requests.labels(method, code.name).inc()
                 await context.abort(code, str(exc), trailers_of(exc))
-            except Exception:
+            except Exception:  # noqa: BLE001  # the caller learns nothing of the inside, the log everything
                 _log.exception("unexpected failure", method=method)
                 self._metrics.requests.labels(method, grpc.StatusCode.INTERNAL.name).inc()
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")

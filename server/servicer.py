@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
+
 from server import conversions
 from server.catalog import Catalog
 from server.decoding import Decoder
@@ -37,11 +38,13 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         """Let every stream answer what it has accepted, then end it with UNAVAILABLE."""
         self._draining.set()
 
-    async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:  # type: ignore[override]
+    async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:
         """Classify one or many pictures."""
         return await self._predict(request, deadline=_deadline_of(context))
 
-    async def PredictStream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:  # type: ignore[override]
+    async def PredictStream(  # type: ignore[override]  # answers are written to the context, not yielded
+        self, requests: AsyncIterable[pb.PredictRequest], context: _Context
+    ) -> None:
         """Classify request after request; each is answered when it is finished."""
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read_stream(requests, context))
@@ -53,11 +56,11 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         if self._draining.is_set():
             raise Draining("the server is stopping; every request that it accepted was answered")
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # type: ignore[override]
+    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """List the models, ready or not."""
         return conversions.to_list_models_response(self._catalog.statuses())
 
-    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # type: ignore[override]
+    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
         """Describe a served model."""
         return conversions.to_get_model_response(self._catalog.get(request.name, request.version))
 
@@ -70,7 +73,9 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidImage)]
         decode_seconds = time.monotonic() - started
         answer = await served.batcher.submit(readable, deadline=deadline) if readable else None
-        results = conversions.to_results(decoded, answer, labels=served.card.labels, top_k=top_k)
+        results = conversions.to_results(
+            decoded, answer.results if answer else (), labels=served.card.labels, top_k=top_k
+        )
         timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
         self._metrics.observe_predict(
             PredictRecord(
@@ -113,7 +118,7 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         try:
             return await self._predict(request, deadline=deadline)
         except ServingError as exc:
-            return conversions.to_error_response(exc, id=request.id)
+            return conversions.to_error_response(exc, request_id=request.id)
 
 
 def _deadline_of(context: _Context) -> float | None:

@@ -11,7 +11,6 @@ from models.labels import LABELS
 from training.augmentation import Augmentation
 from training.recipes import Recipe, recipe_for
 
-
 T = TypeVar("T")
 
 
@@ -40,7 +39,7 @@ class TrainingConfig(BaseSettings):
     )
     repository: Path = Field(Path("runs/models"), description="folder of models to publish into")
     data: Path = Field(Path("data"), description="folder that holds cifar-10-batches-py")
-    download: bool = Field(False, description="fetch the data set when it is missing (MD5 checked)")
+    download: bool = Field(default=False, description="fetch the data set when it is missing (MD5 checked)")
     validation_images: Annotated[int, Field(ge=len(LABELS), le=40_000)] = Field(
         2000, description="training pictures held back to watch progress and fit the temperature"
     )

@@ -4,7 +4,6 @@ The whole set is one uint8 tensor (184 MB), so that an epoch is indexing, not fi
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,8 @@ class EpochLoader:
         generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + self.epoch)
         images = augment(self._split.images, self._augmentation, seed=self._seed, epoch=self.epoch, generator=generator)
         order = torch.randperm(len(self._split), generator=generator, device=device)
-        for chosen in order.split(self._batch_size)[: len(self)]:
+        for start in range(0, len(self) * self._batch_size, self._batch_size):
+            chosen = order[start : start + self._batch_size]
             yield normalize(images[chosen], dtype=self._dtype), self._split.labels[chosen]
 
 
@@ -100,7 +100,7 @@ def _read(root: Path, *, train: bool, download: bool) -> Split:
     folder = root / CIFAR10.base_folder
     try:
         if not download:
-            os.listdir(folder)
+            next(folder.iterdir())
         dataset = CIFAR10(root=str(root), train=train, download=download)
     except (OSError, RuntimeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "a file is missing or its MD5 differs"

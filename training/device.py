@@ -21,7 +21,9 @@ def select_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceMissing(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
+        raise DeviceMissing(
+            f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu"
+        )
     return device
 
 
@@ -42,7 +44,7 @@ def hardware_name(device: torch.device) -> str:
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(line.startswith("flags") and _BF16_CPU_FLAGS & set(line.split()) for line in _cpuinfo())
 
 

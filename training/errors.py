@@ -1,9 +1,9 @@
 """What can stop a training run before or while it works.
 
-    TrainingError
-    ├── DataMissing      the data set is not where it was said to be
-    ├── DeviceMissing    the device that was asked for is not there
-    └── Diverged         the loss became infinite or not a number
+TrainingError
+├── DataMissing      the data set is not where it was said to be
+├── DeviceMissing    the device that was asked for is not there
+└── Diverged         the loss became infinite or not a number
 """
 
 

@@ -110,7 +110,7 @@ def _prepare(config: TrainingConfig) -> Run:
         config.data, validation_images=config.validation_images, seed=config.seed, download=config.download
     ).to(device)
     torch.manual_seed(config.seed)
-    network = registry.build(config.architecture).to(device, memory_format=torch.channels_last)
+    network = registry.build(config.architecture).to(device).to(memory_format=torch.channels_last)
     if isinstance(network, _InitializedFromData):
         network.initialize_from(normalize(data.train.images[:_WHITENING_IMAGES], dtype=torch.float32))
     return Run(config, data, network, device, select_dtype(config.precision, device), code_revision())

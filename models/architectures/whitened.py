@@ -29,6 +29,7 @@ class WhitenedNet(nn.Module):
         self.activation = nn.GELU()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, 10) of normalized pictures (batch, 3, 32, 32)."""
         features = self.blocks(self.activation(self.stem(inputs)))
         logits: torch.Tensor = self.head(self.pool(features).flatten(1)) * _LOGIT_SCALE
         return logits

@@ -28,12 +28,12 @@ class Engine(Protocol):
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    async def predict(self, images: Sequence[Pixels]) -> Probabilities:
+    async def predict(self, images: Sequence[Pixels]) -> Sequence[Probabilities]:
         """Return the probabilities of each picture.
 
         Args:
             images: uint8 (32, 32, 3), RGB, at least one and at most the engine's batch size.
 
         Returns:
-            float32 (len(images), labels); rows sum to 1.
+            float32 (labels,) for each picture, in their order; they sum to 1.
         """

@@ -90,7 +90,7 @@ class LocalEngine:
         """The card of the loaded checkpoint."""
         return self._card
 
-    async def predict(self, images: Sequence[Pixels]) -> Probabilities:
+    async def predict(self, images: Sequence[Pixels]) -> list[Probabilities]:
         """Return the calibrated probabilities of each picture: see `Engine.predict`."""
         return await self._in_thread(self._compute, images)
 
@@ -109,13 +109,12 @@ class LocalEngine:
             self._compute([grey] * size)
 
     @torch.inference_mode()
-    def _compute(self, images: Sequence[Pixels]) -> Probabilities:
+    def _compute(self, images: Sequence[Pixels]) -> list[Probabilities]:
         for row, image in enumerate(images):
             self._staging_rows[row] = image
         inputs = normalize(self._staging[: len(images)].to(self._device), dtype=torch.float32)
         logits = self._network(inputs) / self._card.temperature
-        probabilities: Probabilities = logits.softmax(dim=1).cpu().numpy()
-        return probabilities
+        return list(logits.softmax(dim=1).cpu().numpy())
 
 
 def _warmup_sizes(max_batch_size: int) -> list[int]:

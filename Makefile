@@ -1,0 +1,55 @@
+# Every target works on a fresh machine with Python 3.11+ and make: the first one needed makes .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
+export CIFAR10_DATA
+
+.PHONY: setup demo check test serve train proto lock clean
+
+setup: .venv/installed
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: setup ## start the server, classify pictures through the command line, stop
+	$(BIN)/python docs/demo.py
+
+check: setup ## format, lint, types, arrows, contract, drift of generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+	$(MAKE) --no-print-directory proto STUBS=.cache/stubs && diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
+
+test: setup ## every test, with line coverage of the four packages
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
+
+serve: setup ## serve the shipped models on 127.0.0.1:50051
+	$(BIN)/cifarserve-server
+
+train: setup ## train the default network on CIFAR10_DATA and publish it in runs/models
+	$(BIN)/cifarserve-train --data $(CIFAR10_DATA)
+
+STUBS ?= proto
+proto: setup ## generate the stubs
+	mkdir -p $(STUBS)
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
+		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(STUBS) \
+		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
+		proto/cifarserve/v1/classifier.proto
+
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
+lock: setup ## renew requirements/*.txt from pyproject.toml
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/client.txt
+	$(LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(LOCK) --constraint requirements/dev.txt --extra training --output-file requirements/training.txt
+
+clean: ## remove what was installed and generated
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

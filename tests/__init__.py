@@ -1,0 +1,1 @@
+"""Tests mirror the code: `tests/server/test_batcher.py` tests `server/batcher.py`."""

@@ -1,0 +1,71 @@
+"""Stand-ins with names: an engine that can be held, broken and counted."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from server.engines import Pixels, Probabilities
+
+
+class FakeEngine:
+    """Says that a picture shows the label that its first pixel's red names, modulo 10.
+
+    Attributes:
+        batches: the sizes of all batches computed, in order.
+        gate: while it is cleared, batches wait.
+        failure: raised instead of computing, when set.
+    """
+
+    device = "fake"
+    precision = "fp32"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def predict(self, images: Sequence[Pixels]) -> list[Probabilities]:
+        """See `Engine.predict`."""
+        self.batches.append(len(images))
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [_certain(int(image[0, 0, 0]) % 10) for image in images]
+
+
+def _certain(index: int) -> Probabilities:
+    probabilities = np.full(10, 0.01, np.float32)
+    probabilities[index] = 0.91
+    return probabilities
+
+
+class FakePredict:
+    """A `predict` for the batcher: doubles numbers; keeps what it was given.
+
+    Attributes:
+        batches: all batches given, in order.
+        gate: while it is cleared, batches wait.
+        failures: exceptions to raise for the next batches, one each.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures: list[Exception] = []
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return [2 * item for item in items]

@@ -1,0 +1,1 @@
+"""Tests of the server, up to real processes and sockets."""

@@ -1,0 +1,82 @@
+"""A real server process on free ports, for tests that drive it from outside."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class ServerProcess:
+    """A running `python -m server`: its addresses, its log, and ways to end it."""
+
+    process: asyncio.subprocess.Process
+    address: str = ""
+    metrics_url: str = ""
+    log: list[dict[str, object]] = field(default_factory=list)
+
+    async def read_log(self, until: str) -> dict[str, object]:
+        """Read log lines up to the one whose event is `until`."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            while line := await self.process.stderr.readline():
+                entry = json.loads(line) if line.startswith(b"{") else {"event": line.decode().strip()}
+                self.log.append(entry)
+                if entry["event"] == until:
+                    return entry
+        raise AssertionError(f"the server ended before {until!r}: {self.log[-3:]}")
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, read the rest of the log, return the exit status."""
+        self.process.send_signal(number)
+        return await self.wait()
+
+    async def wait(self) -> int:
+        """Read the rest of the log and return the exit status."""
+        async with asyncio.timeout(30):
+            _, rest = await self.process.communicate()
+        self.log += [json.loads(line) for line in rest.splitlines() if line.startswith(b"{")]
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that carry `labels`."""
+        with urllib.request.urlopen(self.metrics_url) as page:  # noqa: S310  # a page of our own
+            families = text_string_to_metric_families(page.read().decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@asynccontextmanager
+async def running_server(*flags: str | Path, wait_until: str = "ready") -> AsyncIterator[ServerProcess]:
+    """Start the server with `flags`, yield it when it logged `wait_until`, and leave no process behind."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "server", "--port", "0", "--metrics-port", "0", "--log-format", "json", *map(str, flags),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1"},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    server = ServerProcess(process)
+    try:
+        entry = await server.read_log(wait_until)
+        server.address = str(entry.get("address", ""))
+        server.metrics_url = str(entry.get("metrics", ""))
+        yield server
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()

@@ -1,0 +1,265 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from server.batcher import Answer, Batcher, BatchRecord, DispatchReason
+from server.errors import DeadlineExceeded, Draining, EngineFailed, Overloaded
+from tests.fakes import FakePredict
+from tests.polling import eventually
+
+Records = list[BatchRecord]
+
+
+@pytest.fixture
+def predict() -> FakePredict:
+    return FakePredict()
+
+
+@pytest.fixture
+def records() -> Records:
+    return []
+
+
+def make_batcher(
+    predict: FakePredict,
+    records: Records,
+    *,
+    max_batch_size: int = 4,
+    max_queue_items: int = 100,
+    max_queue_delay_seconds: float = 0.0,
+) -> Batcher[int, int]:
+    return Batcher(
+        predict,
+        max_batch_size=max_batch_size,
+        max_queue_items=max_queue_items,
+        max_queue_delay_seconds=max_queue_delay_seconds,
+        observe=records.append,
+    )
+
+
+@pytest.fixture
+async def batcher(predict: FakePredict, records: Records) -> AsyncIterator[Batcher[int, int]]:
+    async with make_batcher(predict, records) as batcher:
+        yield batcher
+
+
+async def submit_while_busy(
+    batcher: Batcher[int, int], predict: FakePredict, *groups: list[int]
+) -> list[asyncio.Task[Answer[int]]]:
+    """Hold the engine with item 0 and queue `groups` behind it; the caller opens the gate."""
+    predict.gate.clear()
+    tasks = [asyncio.create_task(batcher.submit([0]))]
+    await eventually(lambda: len(predict.batches) == 1)
+    tasks += [asyncio.create_task(batcher.submit(group)) for group in groups]
+    await eventually(lambda: batcher.queued_items == sum(map(len, groups)))
+    return tasks
+
+
+async def test_lone_item_is_answered_without_waiting(batcher: Batcher[int, int], records: Records) -> None:
+    """A lone caller gets its answer at once, in a batch of one that left because the engine was idle."""
+    answer = await batcher.submit([21])
+
+    assert answer.results == [42]
+    assert answer.batch_size == 1
+    assert [(record.size, record.reason) for record in records] == [(1, DispatchReason.IDLE)]
+
+
+async def test_what_waits_leaves_together(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """Everything that arrived while the engine was busy leaves in one batch."""
+    tasks = await submit_while_busy(batcher, predict, [1], [2], [3])
+    predict.gate.set()
+    answers = await asyncio.gather(*tasks)
+
+    assert predict.batches == [[0], [1, 2, 3]]
+    assert [list(answer.results) for answer in answers] == [[0], [2], [4], [6]]
+
+
+async def test_batch_never_exceeds_its_bound(
+    batcher: Batcher[int, int], predict: FakePredict, records: Records
+) -> None:
+    """A batch holds at most max_batch_size items, and a full one says so."""
+    tasks = await submit_while_busy(batcher, predict, *([number] for number in range(1, 10)))
+    predict.gate.set()
+    await asyncio.gather(*tasks)
+
+    assert [len(batch) for batch in predict.batches] == [1, 4, 4, 1]
+    assert [record.reason for record in records] == ["idle", "full", "full", "idle"]
+
+
+async def test_group_stays_together_and_in_order(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """The items of one call are never torn apart by another caller's, and come back in order."""
+    tasks = await submit_while_busy(batcher, predict, [1, 2, 3], [4, 5, 6])
+    predict.gate.set()
+    answers = await asyncio.gather(*tasks)
+
+    assert predict.batches == [[0], [1, 2, 3], [4, 5, 6]]
+    assert list(answers[2].results) == [8, 10, 12]
+
+
+async def test_group_larger_than_a_batch_is_split(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """More items than fit into a batch are computed in several, and answered as one."""
+    answer = await batcher.submit(list(range(10)))
+
+    assert list(answer.results) == [2 * number for number in range(10)]
+    assert [len(batch) for batch in predict.batches] == [4, 4, 2]
+
+
+async def test_queue_takes_exactly_its_bound(predict: FakePredict, records: Records) -> None:
+    """With N places and a blocked engine, N items wait and every further one is refused at once."""
+    async with make_batcher(predict, records, max_queue_items=5) as batcher:
+        tasks = await submit_while_busy(batcher, predict, *([number] for number in range(5)))
+        refusals = await asyncio.gather(*(batcher.submit([9]) for _ in range(7)), return_exceptions=True)
+        predict.gate.set()
+        answers = await asyncio.gather(*tasks)
+
+    assert [type(refusal) for refusal in refusals] == [Overloaded] * 7
+    assert len(answers) == 6
+
+
+async def test_refusal_says_when_to_come_back(predict: FakePredict, records: Records) -> None:
+    """An Overloaded error carries a positive time after which the queue has room."""
+    async with make_batcher(predict, records, max_queue_items=1) as batcher:
+        tasks = await submit_while_busy(batcher, predict, [1])
+        with pytest.raises(Overloaded, match="1 of 1 wait, 1 more came") as refusal:
+            await batcher.submit([2])
+        predict.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert refusal.value.retry_after_seconds > 0
+
+
+async def test_cancelled_caller_leaves_the_others_alone(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """A caller that goes away while it waits is never computed and costs its neighbours nothing."""
+    tasks = await submit_while_busy(batcher, predict, [1], [2], [3])
+    tasks[2].cancel()
+    await eventually(tasks[2].done)
+    predict.gate.set()
+    answers = await asyncio.gather(tasks[0], tasks[1], tasks[3])
+
+    assert predict.batches == [[0], [1, 3]]
+    assert [list(answer.results) for answer in answers] == [[0], [2], [6]]
+
+
+async def test_caller_that_leaves_during_the_batch_leaves_the_others_alone(
+    batcher: Batcher[int, int], predict: FakePredict
+) -> None:
+    """A caller that goes away while its batch is computed costs its batch-mates nothing."""
+    first, second = await submit_while_busy(batcher, predict, [1])
+    first.cancel()
+    await eventually(first.done)
+    predict.gate.set()
+
+    assert list((await second).results) == [2]
+
+
+async def test_expired_items_are_never_executed(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """Items whose deadline passed in the queue fail with DeadlineExceeded and are not computed."""
+    tasks = await submit_while_busy(batcher, predict, [1])
+    late = asyncio.create_task(batcher.submit([2], deadline=time.monotonic() - 1.0))
+    await eventually(lambda: batcher.queued_items == 2)
+    predict.gate.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await asyncio.gather(*tasks)
+
+    assert predict.batches == [[0], [1]]
+
+
+async def test_failed_batch_fails_only_itself(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """When predict raises, its callers get EngineFailed without internals, and the loop goes on."""
+    predict.failures = [RuntimeError("secret detail")]
+    with pytest.raises(EngineFailed) as failure:
+        await batcher.submit([1])
+    answer = await batcher.submit([2])
+
+    assert "secret" not in str(failure.value)
+    assert list(answer.results) == [4]
+
+
+async def test_wrong_number_of_results_is_a_failure(records: Records) -> None:
+    """A predict that returns too few results fails the batch, rather than answering wrong."""
+
+    async def forgetful(items: Sequence[int]) -> list[int]:
+        return list(items[1:])
+
+    batcher: Batcher[int, int] = Batcher(
+        forgetful, max_batch_size=4, max_queue_items=9, max_queue_delay_seconds=0.0, observe=records.append
+    )
+    async with batcher:
+        with pytest.raises(EngineFailed):
+            await batcher.submit([1, 2])
+
+    assert records == []
+
+
+async def test_leaving_answers_everything_accepted(predict: FakePredict, records: Records) -> None:
+    """Leaving the batcher refuses new work and answers what it has accepted."""
+    batcher = make_batcher(predict, records)
+    await batcher.__aenter__()
+    tasks = await submit_while_busy(batcher, predict, [1], [2])
+    leaving = asyncio.create_task(batcher.__aexit__())
+    await asyncio.sleep(0)
+    with pytest.raises(Draining):
+        await batcher.submit([3])
+    predict.gate.set()
+    await leaving
+
+    assert [list(task.result().results) for task in tasks] == [[0], [2], [4]]
+
+
+async def test_delay_counts_from_arrival(predict: FakePredict, records: Records) -> None:
+    """An item that already waited longer than the delay behind a running batch does not wait again."""
+    async with make_batcher(predict, records, max_queue_delay_seconds=0.2) as batcher:
+        predict.gate.clear()
+        first = asyncio.create_task(batcher.submit([0]))
+        await eventually(lambda: len(predict.batches) == 1)
+        second = asyncio.create_task(batcher.submit([1]))
+        arrived = time.monotonic()
+        await eventually(lambda: time.monotonic() > arrived + 0.25)
+        predict.gate.set()
+        opened = time.monotonic()
+        await asyncio.gather(first, second)
+
+    assert time.monotonic() - opened < 0.15
+    assert records[-1].reason == DispatchReason.DELAY
+
+
+async def test_delay_ends_when_the_batch_is_full(predict: FakePredict, records: Records) -> None:
+    """With a long delay, a batch still leaves the moment it is full."""
+    async with make_batcher(predict, records, max_queue_delay_seconds=60.0) as batcher:
+        await asyncio.gather(*(batcher.submit([number]) for number in range(4)))
+
+    assert [(record.size, record.reason) for record in records] == [(4, DispatchReason.FULL)]
+
+
+async def test_delay_never_costs_a_caller_its_deadline(predict: FakePredict, records: Records) -> None:
+    """With a delay longer than a caller's deadline, the batch leaves in time for that caller."""
+    async with make_batcher(predict, records, max_queue_delay_seconds=60.0) as batcher:
+        await batcher.submit([0, 1, 2, 3])  # teaches it what an item costs
+        answer = await batcher.submit([5], deadline=time.monotonic() + 0.2)
+
+    assert list(answer.results) == [10]
+    assert records[-1].reason == DispatchReason.DEADLINE
+
+
+async def test_draining_ends_the_delay(predict: FakePredict, records: Records) -> None:
+    """Leaving does not sit out the delay of what waits."""
+    batcher = make_batcher(predict, records, max_queue_delay_seconds=60.0)
+    await batcher.__aenter__()
+    waiting = asyncio.create_task(batcher.submit([1]))
+    await eventually(lambda: batcher.queued_items == 1)
+    await batcher.__aexit__()
+
+    assert list((await waiting).results) == [2]
+    assert records[-1].reason == DispatchReason.DRAIN
+
+
+async def test_failure_of_one_part_fails_a_split_request_once(batcher: Batcher[int, int], predict: FakePredict) -> None:
+    """A request that was split fails as a whole when one of its batches fails."""
+    predict.failures = [RuntimeError("first part")]
+    with pytest.raises(EngineFailed):
+        await batcher.submit(list(range(10)))
+
+    assert list((await batcher.submit([1])).results) == [2]

@@ -1,0 +1,50 @@
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+import structlog
+
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
+from server.admission import Admission
+from server.interceptor import StatusInterceptor
+from server.metrics import Metrics
+
+
+class BuggyServicer(classifier_pb2_grpc.ClassifierServiceServicer):
+    """Raises what nobody foresaw."""
+
+    async def ListModels(self, request: object, context: object) -> pb.ListModelsResponse:  # noqa: ARG002
+        raise KeyError("/etc/secret")
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[str]:
+    interceptor = StatusInterceptor(Metrics(), Admission(), package="cifarserve.v1")
+    server = grpc.aio.server(interceptors=[interceptor])
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(BuggyServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+async def test_unforeseen_failure_tells_nothing_of_the_inside(address: str) -> None:
+    """A bug is INTERNAL with a neutral text for the caller, and a stack trace in the log."""
+    with structlog.testing.capture_logs() as log:
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await classifier_pb2_grpc.ClassifierServiceStub(channel).ListModels(pb.ListModelsRequest())
+
+    assert failure.value.code() == grpc.StatusCode.INTERNAL
+    assert failure.value.details() == "internal error; the server's log has the details"
+    assert [(entry["event"], entry["exc_info"]) for entry in log] == [("unexpected failure", True)]
+
+
+async def test_unknown_method_is_unimplemented(address: str) -> None:
+    """A method that no service has is UNIMPLEMENTED."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await channel.unary_unary("/cifarserve.v1.ClassifierService/Guess")(b"")
+
+    assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
