@@ -1,12 +1,13 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one needed makes .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test serve train proto lock clean
+.PHONY: setup demo check test accuracy serve train up down proto lock
 
-setup: .venv/installed
+setup: .venv/installed ## make .venv from the locked, hashed requirements
 
 .venv/installed: requirements/dev.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,28 +16,33 @@ setup: .venv/installed
 	touch $@
 
 demo: setup ## start the server, classify pictures through the command line, stop
-	$(BIN)/python docs/demo.py
+	PYTHONPATH=. $(BIN)/python docs/demo.py
 
-check: setup ## format, lint, types, arrows, contract, drift of generated files
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: setup ## format, lint, types, arrows, contract, drift of the stubs
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/buf lint proto
-	$(MAKE) --no-print-directory proto STUBS=.cache/stubs && diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
+	$(MAKE) --no-print-directory proto STUBS=.cache/stubs
+	diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
 
-test: setup ## every test, with line coverage of the four packages
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+test: setup ## every test, with the line coverage of the four packages
+	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
+
+accuracy: setup ## send the 10,000 test images through a server, print accuracy and images/s
+	$(BIN)/python -m benchmarks.accuracy && $(BIN)/python -m benchmarks.accuracy --model quick
 
 serve: setup ## serve the shipped models on 127.0.0.1:50051
 	$(BIN)/cifarserve-server
 
-train: setup ## train the default network on CIFAR10_DATA and publish it in runs/models
+train: setup ## train the default network and publish it in runs/models
 	$(BIN)/cifarserve-train --data $(CIFAR10_DATA)
 
-STUBS ?= proto
+up: ## build and start the container
+	docker compose up --build --detach --wait
+
+down: ## stop the container; accepted work is answered first
+	docker compose down
+
 proto: setup ## generate the stubs
 	mkdir -p $(STUBS)
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
@@ -50,6 +56,3 @@ lock: setup ## renew requirements/*.txt from pyproject.toml
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/client.txt
 	$(LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
 	$(LOCK) --constraint requirements/dev.txt --extra training --output-file requirements/training.txt
-
-clean: ## remove what was installed and generated
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

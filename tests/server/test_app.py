@@ -12,11 +12,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from cifarserve.v1 import classifier_pb2 as pb
-from cifarserve.v1 import classifier_pb2_grpc
 from tests.conftest import publish
 from tests.server.process import ROOT, ServerProcess, running_server
 
@@ -57,8 +57,8 @@ async def test_health_follows_the_server(repository: Path) -> None:
     ):
         stub = health_pb2_grpc.HealthStub(channel)
         names = ("", "cifarserve.v1.ClassifierService", "model/quick")
-        ready = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/quick"))
+        ready = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]  # type: ignore[attr-defined]  # its types name no methods
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/quick"))  # type: ignore[attr-defined]
         first = await watch.read()
         server.process.send_signal(signal.SIGTERM)
         second = await watch.read()
@@ -72,9 +72,8 @@ async def test_health_follows_the_server(repository: Path) -> None:
 async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
     """A client without the .proto can list the services."""
     async with grpc.aio.insecure_channel(server.address) as channel:
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        )
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # typed for blocking channels
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))  # type: ignore[operator]
         names = {service.name async for answer in call for service in answer.list_services_response.service}
 
     assert {"cifarserve.v1.ClassifierService", "grpc.health.v1.Health"} <= names

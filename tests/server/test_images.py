@@ -17,7 +17,7 @@ LIMITS = ImageLimits(max_bytes=8 * 2**20, max_pixels=25_000_000)
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)  # type: ignore[arg-type]
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifarserve.v1 import classifier_pb2 as pb
-from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
 from server.conversions import to_results

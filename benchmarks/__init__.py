@@ -1,0 +1,1 @@
+"""Measurements from outside: real server processes, reached through the client and the wire only."""
