@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from models.labels import LABELS
 from models.preprocessing import IMAGE_SIZE_PX, MEAN, STD
 
+_LEAST_AGREEMENT = 0.995
+_MOST_LOSS = 0.001
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -32,6 +35,13 @@ class Metrics(_Frozen):
     ece: Fraction
     ece_uncalibrated: Fraction
     """Expected calibration error with the card's temperature, and with temperature 1."""
+
+
+class PrecisionCheck(_Frozen):
+    """What a floating type costs, on the test pictures: its accuracy, and how often it gives fp32's label."""
+
+    accuracy: Fraction
+    agreement: Fraction
 
 
 class Training(_Frozen):
@@ -63,4 +73,16 @@ class Card(_Frozen):
     """Logits are divided by it before the softmax (Guo et al., arXiv:1706.04599)."""
     validation: Metrics
     test: Metrics
+    precisions: dict[str, PrecisionCheck] = {}
     training: Training
+
+    def allowed_precisions(self) -> tuple[str, ...]:
+        """Return the precisions that may be served: fp32, and those that cost next to nothing."""
+        return (
+            "fp32",
+            *(
+                name
+                for name, check in self.precisions.items()
+                if check.agreement >= _LEAST_AGREEMENT and check.accuracy >= self.test.accuracy - _MOST_LOSS
+            ),
+        )

@@ -53,22 +53,26 @@ class Repository:
 
 def versions(folder: Path) -> tuple[int, ...]:
     """Return the version numbers among the sub-folders of a model's folder, ascending."""
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(int(name) for name in _entries(folder) if _VERSION.fullmatch(name)))
+    return tuple(sorted(int(name) for name in _entries(folder, missing_ok=True) if _VERSION.fullmatch(name)))
 
 
 def next_version(folder: Path) -> int:
-    """Return the number after the newest version in a model's folder, 1 for the first."""
-    return max(versions(folder), default=0) + 1
+    """Return the number after the newest version in a model's folder, 1 for the first.
+
+    A number is taken by a file too: it is no version, but a folder cannot be put in its place.
+    """
+    taken = [int(entry.name) for entry in folder.glob("*") if _VERSION.fullmatch(entry.name)]
+    return max(taken, default=0) + 1
 
 
 def _is_name(name: str) -> bool:
     return _MODEL_NAME.fullmatch(name) is not None
 
 
-def _entries(folder: Path) -> tuple[str, ...]:
+def _entries(folder: Path, *, missing_ok: bool = False) -> tuple[str, ...]:
     try:
         return tuple(entry.name for entry in folder.iterdir() if entry.is_dir())
     except OSError as exc:
+        if missing_ok and isinstance(exc, FileNotFoundError | NotADirectoryError):
+            return ()
         raise RepositoryMissing(f"repository {folder}: {exc.strerror}; expected a folder of models") from exc

@@ -9,13 +9,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from server.app import serve
-from server.errors import StartError
+from server.errors import EngineDied, StartError
 from server.logs import configure_logging
 from server.settings import ServerSettings
 
 
 def main() -> None:
-    """Run the server; exit 0 after a drain, 2 for a bad flag, 1 when it cannot start."""
+    """Run the server; exit 0 after a drain, 2 for a bad flag, 1 when it cannot start or go on."""
     try:
         settings = ServerSettings(_cli_parse_args=sys.argv[1:])
     except ValidationError as exc:
@@ -25,7 +25,7 @@ def main() -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         uvloop.run(serve(settings))
-    except StartError as exc:
+    except (StartError, EngineDied) as exc:
         _fail(str(exc), status=1)
 
 

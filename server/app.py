@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -11,17 +10,18 @@ from pathlib import Path
 
 import grpc
 import structlog
-from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
 from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
+from server.cpus import usable_cpus
 from server.decoding import Decoder
-from server.engines import Engine
-from server.errors import StartError
+from server.engines.local import SLOTS, LocalEngine, LocalEngineSettings
+from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics, metrics_page
@@ -39,18 +39,20 @@ async def serve(settings: ServerSettings) -> None:
 
     Raises:
         StartError: the server cannot start as `settings` say.
+        EngineDied: an engine's process ended by itself; what could be answered was.
     """
     _log.info("settings", **settings.model_dump(mode="json"))
-    stop = _stop_on_signals()
+    stop = _Stop()
     metrics = Metrics()
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=_engine_factory(settings),
+        make_engine=_engine_factory(settings, stop),
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
             max_queue_items=settings.max_queue_items,
+            max_batches_under_way=SLOTS,
         ),
         metrics=metrics,
     )
@@ -69,6 +71,8 @@ async def serve(settings: ServerSettings) -> None:
             await stop.wait()
             await _drain(door, servicer, settings)
     _log.info("stopped")
+    if stop.failure:
+        raise EngineDied(stop.failure)
 
 
 @dataclass(frozen=True)
@@ -132,34 +136,51 @@ async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSett
 
 def _decoder(settings: ServerSettings) -> Decoder:
     return Decoder(
-        threads=settings.decode_threads or len(os.sched_getaffinity(0)),
+        threads=settings.decode_threads or usable_cpus(),
         limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
         max_pending_bytes=settings.max_decode_mib * 2**20,
     )
 
 
-def _engine_factory(settings: ServerSettings) -> Callable[[Path], Engine]:
-    @functools.cache  # one look at the devices, one warning
-    def on_device() -> Callable[..., Engine]:
-        # torch takes two seconds to import: a taken port or a bad folder is said before that.
-        from server.engines.local import LocalEngine, select_device
+def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path], LocalEngine]:
+    def make(folder: Path) -> LocalEngine:
+        return LocalEngine(
+            LocalEngineSettings(
+                folder=str(folder),
+                device=settings.device,
+                precision=settings.precision,
+                threads=settings.threads,
+                max_batch_size=settings.max_batch_size,
+                log_format=settings.log_format,
+                log_level=settings.log_level,
+            ),
+            on_death=lambda model: stop.request(failure=f"the engine of model {model!r} died"),
+        )
 
-        return functools.partial(LocalEngine, device=select_device(settings.device))
-
-    return lambda folder: on_device()(folder, max_batch_size=settings.max_batch_size)
+    return make
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; the second ends the process."""
-    stop = asyncio.Event()
+class _Stop:
+    """Why and when the server ends: the first signal, or the death of what it needs. A second signal forces."""
 
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+    def __init__(self) -> None:
+        self.failure = ""
+        self._requested = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+
+    def request(self, *, failure: str = "") -> None:
+        """Begin the end; `failure` says what went wrong."""
+        self.failure = self.failure or failure
+        self._requested.set()
+
+    async def wait(self) -> None:
+        """Return when the end was requested."""
+        await self._requested.wait()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._requested.is_set():
             _log.warning("forced to stop", signal=number.name)
             os._exit(_FORCED_EXIT_STATUS)
         _log.info("stopping", signal=number.name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    return stop
+        self.request()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Self, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from server.errors import DeadlineExceeded, Draining, EngineFailed, Overloaded
 
@@ -30,8 +30,7 @@ class DispatchReason(StrEnum):
     DRAIN = "drain"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Result]):
+class Answer(NamedTuple, Generic[Result]):
     """The results of one `submit`, in the order of its items, and where the time went."""
 
     results: Sequence[Result]
@@ -40,8 +39,7 @@ class Answer(Generic[Result]):
     batch_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
+class BatchRecord(NamedTuple):
     """What an observer is told of each finished batch: its size, reason, and seconds."""
 
     size: int
@@ -77,14 +75,27 @@ class Batcher(Generic[Item, Result]):
         max_batch_size: int,
         max_queue_delay_seconds: float = 0.0,
         max_queue_items: int,
+        max_batches_under_way: int = 1,
         observe: Callable[[BatchRecord], None],
     ) -> None:
-        """`predict` returns as many results as it gets items; `observe` must not raise or block."""
+        """Set the bounds.
+
+        Args:
+            predict: returns as many results as it gets items.
+            max_batch_size: most items in one call of `predict`.
+            max_queue_delay_seconds: see the class.
+            max_queue_items: most items that may wait.
+            max_batches_under_way: how many calls of `predict` may run at once. All but the first are
+                full batches: those cannot grow any more, so nothing is lost by handing them over early.
+            observe: is told of each finished batch; must not raise or block.
+        """
         self._predict = predict
         self._max_batch_size = max_batch_size
         self._max_queue_delay = max_queue_delay_seconds
         self._max_queue_items = max_queue_items
+        self._max_batches_under_way = max_batches_under_way
         self._observe = observe
+        self._under_way = 0
         self._entries: collections.deque[_Entry[Item, Result]] = collections.deque()
         self._queued_items = 0
         self._seconds_per_item = 0.0
@@ -143,36 +154,37 @@ class Batcher(Generic[Item, Result]):
         return _joined(await _all_or_none([entry.answer for entry in entries]))
 
     async def _run(self) -> None:
-        while self._entries or not self._draining:
-            if not self._entries:
-                await self._change()
-                continue
-            reason = await self._gathered()
-            batch = self._take()
-            if batch:
-                await self._execute(batch, reason)
+        async with asyncio.TaskGroup() as batches:
+            while self._entries or not self._draining:
+                departure = self._departure()
+                if not isinstance(departure, DispatchReason):
+                    await self._change(departure)
+                elif batch := self._take():
+                    self._under_way += 1
+                    batches.create_task(self._execute(batch, departure))
 
-    async def _change(self, within_seconds: float | None = None) -> None:
-        """Return when something was submitted, the drain began, or `within_seconds` passed."""
+    def _departure(self) -> DispatchReason | float | None:
+        """Return why a batch leaves now; or the seconds until one must; or None: when something changes."""
+        if not self._entries:
+            return None
+        if self._queued_items >= self._max_batch_size:
+            return DispatchReason.FULL if self._under_way < self._max_batches_under_way else None
+        if self._under_way:  # a batch that cannot start yet may as well grow
+            return None
+        if self._draining:
+            return DispatchReason.DRAIN
+        if not self._max_queue_delay:
+            return DispatchReason.IDLE
+        leave_at, reason = self._leave_at()
+        remaining = leave_at - time.monotonic()
+        return remaining if remaining > 0 else reason
+
+    async def _change(self, within_seconds: float | None) -> None:
+        """Return when something was submitted or finished, the drain began, or `within_seconds` passed."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._changed.wait()
-
-    async def _gathered(self) -> DispatchReason:
-        """Wait as long as waiting for a fuller batch is allowed; say why it ended."""
-        while True:
-            if self._queued_items >= self._max_batch_size:
-                return DispatchReason.FULL
-            if self._draining:
-                return DispatchReason.DRAIN
-            if not self._max_queue_delay or not self._entries:
-                return DispatchReason.IDLE
-            leave_at, reason = self._leave_at()
-            remaining = leave_at - time.monotonic()
-            if remaining <= 0:
-                return reason
-            await self._change(remaining)
 
     def _leave_at(self) -> tuple[float, DispatchReason]:
         """Return when the waiting batch must leave, counted from its oldest arrival, and why then."""
@@ -201,7 +213,7 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _execute(self, batch: list[_Entry[Item, Result]], reason: DispatchReason) -> None:
-        """Compute a batch and answer its callers. Whatever happens, the loop goes on."""
+        """Compute a batch and answer its callers. Never raises: the loop goes on whatever happens."""
         items = [item for entry in batch for item in entry.items]
         started = time.monotonic()
         try:
@@ -214,6 +226,9 @@ class Batcher(Generic[Item, Result]):
                 if not entry.answer.done():
                     entry.answer.set_exception(EngineFailed("the model failed on this batch"))
             return
+        finally:
+            self._under_way -= 1
+            self._changed.set()
         compute_seconds = time.monotonic() - started
         self._seconds_per_item += 0.2 * (compute_seconds / len(items) - self._seconds_per_item)
         start = 0

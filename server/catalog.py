@@ -19,7 +19,7 @@ from models.errors import ModelError
 from models.repository import Repository
 from models.verification import read_card, read_weights
 from server.batcher import Batcher
-from server.engines import Engine, Pixels, Probabilities
+from server.engines import Engine, Pixels, Scores
 from server.errors import ModelNotFound, NotReady, StartError
 from server.metrics import Metrics
 
@@ -40,7 +40,7 @@ class ServedModel:
 
     card: Card
     engine: Engine
-    batcher: "Batcher[Pixels, Probabilities]"
+    batcher: Batcher[Pixels, Scores]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class BatchLimits:
     max_batch_size: int
     max_queue_delay_seconds: float
     max_queue_items: int
+    max_batches_under_way: int = 1
 
 
 class Catalog:
@@ -158,25 +159,28 @@ class Catalog:
         except ModelError:
             self._metrics.model_loads.labels("failure").inc()
             raise
-        batcher: Batcher[Pixels, Probabilities] = Batcher(
+        batcher: Batcher[Pixels, Scores] = Batcher(
             engine.predict,
             max_batch_size=self._limits.max_batch_size,
             max_queue_delay_seconds=self._limits.max_queue_delay_seconds,
             max_queue_items=self._limits.max_queue_items,
+            max_batches_under_way=self._limits.max_batches_under_way,
             observe=functools.partial(self._metrics.observe_batch, name),
         )
         await stack.enter_async_context(batcher)
         card = self._cards[name]
         self._metrics.watch_queue(name, lambda: batcher.queued_items)
         self._metrics.model_loads.labels("success").inc()
-        self._metrics.model_info.labels(name, card.version, card.digest, engine.device, engine.precision).set(1)
+        self._metrics.model_info.labels(name, card.version, card.digest, engine.info.device, engine.info.precision).set(
+            1
+        )
         _log.info(
             "model ready",
             model=name,
             version=card.version,
             digest=card.digest[:12],
-            device=engine.device,
-            precision=engine.precision,
+            device=engine.info.device,
+            precision=engine.info.precision,
             test_accuracy=card.test.accuracy,
         )
         return ServedModel(card, engine, batcher)

@@ -1,16 +1,14 @@
 """Between messages of `cifarserve.v1` and the server's own values. Pure: no call, no clock, no state."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 from cifarserve.v1 import classifier_pb2 as pb
-
 from models.card import Card
 from server.batcher import Answer
 from server.catalog import ModelState, ModelStatus, ServedModel
 from server.decoding import Decoded, EncodedPicture, Picture, RawPicture
-from server.engines import Probabilities
+from server.engines import Scores
 from server.errors import InvalidArgument, InvalidImage, ServingError
 from server.statuses import STATUS
 
@@ -49,24 +47,26 @@ def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
 
 
 def to_results(
-    decoded: Sequence[Decoded], scores: Sequence[Probabilities], *, labels: Sequence[str], top_k: int
+    decoded: Sequence[Decoded], scores: Sequence[Scores], *, labels: Sequence[str], top_k: int
 ) -> list[pb.Result]:
     """Return one result per picture, in their order: predictions where it could be read, else its error.
 
     Args:
         decoded: pixels or an error for each picture.
-        scores: float32 (labels,) for each of those that have pixels; they sum to 1.
-        labels: the names of the columns.
+        scores: for each of those that have pixels.
+        labels: the names of the labels.
         top_k: how many predictions to give, most probable first.
     """
-    rows = iter(_best(np.asarray(scores), top_k) if scores else ())
+    remaining = iter(scores)
     return [
-        pb.Result(error=_to_error(outcome)) if isinstance(outcome, InvalidImage) else _to_result(next(rows), labels)
+        pb.Result(error=_to_error(outcome))
+        if isinstance(outcome, InvalidImage)
+        else _to_result(next(remaining), labels, top_k)
         for outcome in decoded
     ]
 
 
-def to_timings(answer: Answer[Probabilities] | None, decode_seconds: float, *, total_seconds: float) -> pb.Timings:
+def to_timings(answer: Answer[Scores] | None, decode_seconds: float, *, total_seconds: float) -> pb.Timings:
     """Return the server-side durations; `answer` is None when nothing had to be computed."""
     return pb.Timings(
         decode_ms=decode_seconds * 1000,
@@ -92,18 +92,11 @@ def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
     return pb.ModelIdentity(name=name, version=version, digest=digest)
 
 
-def _best(probabilities: Probabilities, top_k: int) -> Iterator[list[tuple[int, float]]]:
-    """Yield (index, probability) of the `top_k` largest of each row, largest first."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    best = np.take_along_axis(probabilities, order, axis=1)
-    for indices, row in zip(order.tolist(), best.tolist(), strict=True):
-        yield list(zip(indices, row, strict=True))
-
-
-def _to_result(best: list[tuple[int, float]], labels: Sequence[str]) -> pb.Result:
+def _to_result(scores: Scores, labels: Sequence[str], top_k: int) -> pb.Result:
     return pb.Result(
         predictions=[
-            pb.Prediction(label=labels[index], index=index, probability=probability) for index, probability in best
+            pb.Prediction(label=labels[index], index=index, probability=probability)
+            for index, probability in zip(scores.indices[:top_k], scores.probabilities[:top_k], strict=True)
         ]
     )
 
@@ -141,7 +134,7 @@ def to_get_model_response(served: ServedModel) -> pb.GetModelResponse:
         test_accuracy=card.test.accuracy,
         test_ece=card.test.ece,
         temperature=card.temperature,
-        device=served.engine.device,
-        precision=served.engine.precision,
+        device=served.engine.info.device,
+        precision=served.engine.info.precision,
         card_json=card.model_dump_json(),
     )

@@ -10,6 +10,7 @@ ServingError               a request failed
 ├── DeadlineExceeded       the deadline passed before the work began
 └── EngineFailed           the forward pass failed
 StartError                 the server cannot start; ends the process with one line
+EngineDied                 the server cannot go on; ends the process with one line
 """
 
 
@@ -59,3 +60,7 @@ class EngineFailed(ServingError):
 
 class StartError(Exception):
     """The server cannot start; the message is one line that says what to do."""
+
+
+class EngineDied(Exception):
+    """An engine's process ended by itself; the server ends too, to be started afresh."""

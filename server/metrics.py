@@ -3,7 +3,7 @@
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,8 +27,7 @@ _SECONDS = (
 _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRecord:
+class PredictRecord(NamedTuple):
     """What is counted of one predict request: the best label of each answered picture, and where time went."""
 
     model: str

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
-
 from server import conversions
 from server.catalog import Catalog
 from server.decoding import Decoder

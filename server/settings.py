@@ -35,6 +35,12 @@ class ServerSettings(BaseSettings):
         9464, description="port of http://HOST:PORT/metrics; 0 picks a free one"
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: the fastest on this machine that the checkpoint's card allows"
+    )
+    threads: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="CPU threads of one forward pass; 0: whatever is fastest for each batch size"
+    )
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="most images in one forward pass")
     max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         0.0, description="how long an image may wait for a fuller batch while the engine is free"

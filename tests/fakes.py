@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-import numpy as np
-
-from server.engines import Pixels, Probabilities
+from server.engines import EngineInfo, Pixels, Scores
 
 
 class FakeEngine:
@@ -18,8 +16,7 @@ class FakeEngine:
         failure: raised instead of computing, when set.
     """
 
-    device = "fake"
-    precision = "fp32"
+    info = EngineInfo(device="fake", precision="fp32", batch_seconds={1: 0.001})
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -33,7 +30,7 @@ class FakeEngine:
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def predict(self, images: Sequence[Pixels]) -> list[Probabilities]:
+    async def predict(self, images: Sequence[Pixels]) -> list[Scores]:
         """See `Engine.predict`."""
         self.batches.append(len(images))
         await self.gate.wait()
@@ -42,10 +39,9 @@ class FakeEngine:
         return [_certain(int(image[0, 0, 0]) % 10) for image in images]
 
 
-def _certain(index: int) -> Probabilities:
-    probabilities = np.full(10, 0.01, np.float32)
-    probabilities[index] = 0.91
-    return probabilities
+def _certain(index: int) -> Scores:
+    others = [other for other in range(10) if other != index]
+    return Scores(indices=[index, *others], probabilities=[0.91] + [0.01] * 9)
 
 
 class FakePredict:

@@ -4,7 +4,7 @@ import sys
 
 from pydantic import ValidationError
 
-from models.errors import ModelError
+from models.errors import ModelError, UnknownArchitecture
 from training.config import TrainingConfig
 from training.errors import TrainingError
 from training.loop import train
@@ -19,8 +19,10 @@ def main() -> None:
         first = exc.errors()[0]
         flag = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"][:1])
         _fail(f"{flag}{first['msg'].removeprefix('Value error, ')}", status=2)
-    except (ModelError, TrainingError) as exc:
+    except UnknownArchitecture as exc:
         _fail(str(exc), status=2)
+    except (ModelError, TrainingError) as exc:
+        _fail(str(exc), status=1)
     except OSError as exc:
         _fail(f"{exc.filename or 'file'}: {exc.strerror or exc}", status=1)
     except KeyboardInterrupt:

@@ -55,7 +55,7 @@ class TrainingConfig(BaseSettings):
     flip: bool | None = Field(None, description="mirror pictures in every other epoch")
     translate_px: Annotated[int, Field(ge=0, le=16)] | None = Field(None, description="random shift, in pixels")
     cutout_px: Annotated[int, Field(ge=0, le=32)] | None = Field(None, description="side of the hidden square")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="decides everything random")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(0, description="decides everything random")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the device computes in it, else fp32"

@@ -100,16 +100,17 @@ def _read(root: Path, *, train: bool, download: bool) -> Split:
     folder = root / CIFAR10.base_folder
     try:
         if not download:
-            next(folder.iterdir())
+            next(folder.iterdir(), None)
         dataset = CIFAR10(root=str(root), train=train, download=download)
     except (OSError, RuntimeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "a file is missing or its MD5 differs"
+        reason = (exc.strerror or exc) if isinstance(exc, OSError) else "a file is missing or its MD5 differs"
         raise DataMissing(
             f"CIFAR-10 in {folder}: {reason}; expected the seven published files, or --download to fetch them"
         ) from exc
     if tuple(dataset.classes) != LABELS:
         raise DataMissing(f"CIFAR-10 in {folder}: expected the classes {', '.join(LABELS)}")
-    return Split(torch.from_numpy(dataset.data), torch.tensor(dataset.targets))
+    # torchvision's array is a view of colour planes; batches are channels last only if the memory is.
+    return Split(torch.from_numpy(dataset.data).contiguous(), torch.tensor(dataset.targets))
 
 
 def _hold_back(split: Split, count: int, seed: int) -> tuple[Split, Split]:

@@ -17,9 +17,10 @@ def evaluate(network: nn.Module, split: Split, *, dtype: torch.dtype) -> torch.T
     """Return the logits of every picture: float32 (n, 10) on the CPU. Leaves the network in evaluation mode."""
     network.eval()
     logits = []
+    autocast = next(network.parameters()).dtype != dtype  # weights in float32 are computed in `dtype`
     for start in range(0, len(split), _BATCH_SIZE):
         images = split.images[start : start + _BATCH_SIZE]
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(images.device.type, dtype=dtype, enabled=autocast):
             logits.append(network(normalize(images, dtype=dtype)).float().cpu())
     return torch.cat(logits)
 

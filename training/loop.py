@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
@@ -12,14 +13,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models import registry
-from models.card import Metrics
 from models.preprocessing import normalize
-from training.calibration import fit_temperature
+from training.assessment import assess
 from training.config import TrainingConfig
 from training.data import Cifar10, EpochLoader, load_cifar10
 from training.device import select_device, select_dtype
 from training.errors import Diverged
-from training.evaluation import accuracy, evaluate, measure
+from training.evaluation import accuracy, evaluate
 from training.publication import Published, check_writable, code_revision, publish
 from training.schedule import lr_schedule
 
@@ -38,15 +38,6 @@ class Run:
     code_revision: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Assessment:
-    """The temperature fitted on the validation split, and the metrics of both splits with it."""
-
-    temperature: float
-    validation: Metrics
-    test: Metrics
-
-
 def train(config: TrainingConfig) -> Published:
     """Train as `config` says, read the test split once at the end, publish, return what was published.
 
@@ -60,7 +51,7 @@ def train(config: TrainingConfig) -> Published:
     check_writable(config.repository)  # before the hours of work, not after them
     run = _prepare(config)
     _fit(run)
-    assessment = _assess(run)
+    assessment = assess(run.network, run.data)
     return publish(run, assessment, seconds=time.monotonic() - started)
 
 
@@ -142,18 +133,6 @@ def _fit(run: Run) -> None:
             progress.finish(validation_accuracy=accuracy(logits, run.data.validation.labels.cpu()))
 
 
-def _assess(run: Run) -> Assessment:
-    labels = run.data.validation.labels.cpu()
-    logits = evaluate(run.network, run.data.validation, dtype=torch.float32)
-    temperature = fit_temperature(logits, labels)
-    test_logits = evaluate(run.network, run.data.test, dtype=torch.float32)
-    return Assessment(
-        temperature,
-        validation=measure(logits, labels, temperature=temperature),
-        test=measure(test_logits, run.data.test.labels.cpu(), temperature=temperature),
-    )
-
-
 def _build_optimizer(network: nn.Module, *, momentum: float, weight_decay: float) -> torch.optim.SGD:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
@@ -220,6 +199,7 @@ class _Progress:
             f"{self._title}  loss {loss:.4f}  train accuracy {self._accuracy():6.2%}"
             f"  validation accuracy {validation_accuracy:6.2%}  {self._images / seconds:,.0f} images/s"
         )
+        sys.stdout.flush()  # into a file or a pipe, too, the line comes when the epoch ends
 
     def _accuracy(self) -> float:
         return int(torch.stack(self._correct).sum()) / self._images

@@ -18,10 +18,11 @@ import torchvision
 from models import checkpoint
 from models.card import Card, Training
 from models.verification import read_card
+from training.assessment import Assessment
 from training.device import hardware_name
 
 if TYPE_CHECKING:
-    from training.loop import Assessment, Run
+    from training.loop import Run
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
             temperature=assessment.temperature,
             validation=assessment.validation,
             test=assessment.test,
+            precisions=assessment.precisions,
             training=_training(run, seconds),
         )
 
@@ -100,7 +102,7 @@ def code_revision() -> str:
     try:
         commit = _git("rev-parse", "HEAD", folder=here)
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", folder=here) else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 

@@ -22,7 +22,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "quick": Recipe(
-        epochs=60,
+        epochs=40,
         batch_size=256,
         lr=0.04,
         momentum=0.9,

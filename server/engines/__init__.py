@@ -1,39 +1,60 @@
 """Engines compute batches. The seam: one real engine here, one named fake in the tests."""
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
-Probabilities = npt.NDArray[np.float32]
+
+
+class Scores(NamedTuple):
+    """One picture's labels, most probable first: `indices[0]` is the best, with `probabilities[0]`.
+
+    Both have one entry per label; the probabilities sum to 1. Equal ones keep the order of the labels.
+    """
+
+    indices: list[int]
+    probabilities: list[float]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """How an engine computes, found out while it warmed up.
+
+    Attributes:
+        device: such as "cpu" or "cuda:0".
+        precision: the floating type of the forward pass, such as "bf16".
+        batch_seconds: the measured seconds of one forward pass, by batch size.
+    """
+
+    device: str
+    precision: str
+    batch_seconds: dict[int, float]
 
 
 class Engine(Protocol):
-    """Computes probabilities for batches of pictures, one batch at a time.
+    """Computes scores for batches of pictures.
 
     Entering loads and warms it up: inside, every `predict` is as fast as the last. Leaving frees it.
     """
 
     @property
-    def device(self) -> str:
-        """Where it computes, such as "cpu" or "cuda:0"."""
-
-    @property
-    def precision(self) -> str:
-        """The floating type of the forward pass, such as "fp32"."""
+    def info(self) -> EngineInfo:
+        """How it computes; known once it is entered."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    async def predict(self, images: Sequence[Pixels]) -> Sequence[Probabilities]:
-        """Return the probabilities of each picture.
+    async def predict(self, images: Sequence[Pixels]) -> Sequence[Scores]:
+        """Return the scores of each picture, in their order.
 
         Args:
             images: uint8 (32, 32, 3), RGB, at least one and at most the engine's batch size.
 
-        Returns:
-            float32 (labels,) for each picture, in their order; they sum to 1.
+        Raises:
+            EngineFailed: the forward pass failed.
         """

@@ -1,25 +1,29 @@
-"""The PyTorch engine: one network, one device, one thread of its own. Knows no batching and no protocol."""
+"""The forward pass: a network, a device, a precision, and as many threads as are fastest for a batch.
 
-import asyncio
-import concurrent.futures
-from collections.abc import Callable, Sequence
+Knows PyTorch and the shared slots; knows no sockets and no processes. On a CPU, nothing here runs
+in more than one thread of Python.
+"""
+
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar, TypeVarTuple
 
-import numpy as np
 import structlog
 import torch
 
 from models import checkpoint
 from models.card import Card
-from models.preprocessing import IMAGE_SHAPE, normalize
-from server.engines import Pixels, Probabilities
+from models.preprocessing import normalize
+from models.variants import PRECISIONS, prepare
+from server.cpus import usable_cpus
+from server.engines.shared import Slot
 from server.errors import StartError
 
-T = TypeVar("T")
-Arguments = TypeVarTuple("Arguments")
-
 _log = structlog.get_logger(__name__)
+
+_MEASURED_PASSES = 3
+# More threads take a core from the event loop: they must be worth it.
+_WORTHWHILE_SPEEDUP = 1.25
 
 
 def select_device(name: str) -> torch.device:
@@ -39,87 +43,122 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-class LocalEngine:
-    """Computes batches of one checkpoint on one device.
+@dataclass(frozen=True)
+class ForwardInfo:
+    """Where and in which floating type the network computes."""
 
-    All work on the network happens in a single thread of the engine's own, so that the event loop
-    stays free and batches never overlap.
-    """
+    device: str
+    precision: str
 
-    def __init__(self, folder: Path, *, device: torch.device, max_batch_size: int) -> None:
-        """Nothing is read before the engine is entered.
+
+class Forward:
+    """One network, ready to compute batches in shared slots."""
+
+    def __init__(self, folder: Path, *, device: torch.device, precision: str, threads: int) -> None:
+        """Load the version in `folder`.
 
         Args:
-            folder: a version's folder, with `model.pt` and `model.json`.
+            folder: a version's folder.
             device: where to compute.
-            max_batch_size: the largest batch that `predict` will be given.
-        """
-        self._folder = folder
-        self._device = device
-        self._max_batch_size = max_batch_size
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="engine")
-
-    async def __aenter__(self) -> Self:
-        """Load, verify and warm up.
+            precision: fp32, bf16, or auto for the fastest that the card allows.
+            threads: of one forward pass on the CPU; 0 for whatever is fastest for each batch size.
 
         Raises:
-            ModelError: the version is damaged or its architecture is unknown.
+            ModelError: the version is damaged, or its architecture is unknown.
+            StartError: the card does not allow the precision.
         """
-        try:
-            await self._in_thread(self._load)
-        except BaseException:
-            self._thread.shutdown()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    @property
-    def device(self) -> str:
-        """Where it computes, such as "cpu" or "cuda:0"."""
-        return str(self._device)
-
-    @property
-    def precision(self) -> str:
-        """The floating type of the forward pass."""
-        return "fp32"
-
-    @property
-    def card(self) -> Card:
-        """The card of the loaded checkpoint."""
-        return self._card
-
-    async def predict(self, images: Sequence[Pixels]) -> list[Probabilities]:
-        """Return the calibrated probabilities of each picture: see `Engine.predict`."""
-        return await self._in_thread(self._compute, images)
-
-    def _in_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-
-    def _load(self) -> None:
-        loaded = checkpoint.load(self._folder, device=self._device)
+        loaded = checkpoint.load(folder, device=device)
         self._card = loaded.card
-        self._network = loaded.network.to(memory_format=torch.channels_last)
-        # One buffer for all batches: its rows are overwritten, nothing is allocated per batch.
-        self._staging = torch.empty((self._max_batch_size, *IMAGE_SHAPE), dtype=torch.uint8)
-        self._staging_rows = self._staging.numpy()
-        grey = np.full(IMAGE_SHAPE, 127, np.uint8)
-        for size in _warmup_sizes(self._max_batch_size):
-            self._compute([grey] * size)
+        self._device = device
+        self._threads_allowed = _threads_to_try(threads, device)
+        self._threads: dict[int, int] = {}
+        self._networks = {name: prepare(loaded.network, precision=name) for name in _precisions(loaded.card, precision)}
+        self._precision = next(iter(self._networks))
+
+    @property
+    def info(self) -> ForwardInfo:
+        """Where and how it computes; the precision is final after `warm_up`."""
+        return ForwardInfo(str(self._device), self._precision)
+
+    def warm_up(self, slot: Slot) -> dict[int, float]:
+        """Choose precision and threads by measuring; run every batch size once; return seconds by batch size."""
+        slot.images[:] = 127
+        largest = len(slot.images)
+        self._precision = self._fastest_precision(slot, largest)
+        seconds = {size: self._choose_threads(slot, size) for size in _measured_sizes(largest)}
+        for size in range(1, largest + 1):  # the first pass of each size builds its kernels
+            self.compute(slot, size)
+        _log.info(
+            "measured",
+            precision=self._precision,
+            threads={size: self._threads_for(size) for size in seconds},
+            batch_ms={size: round(cost * 1000, 2) for size, cost in seconds.items()},
+        )
+        return seconds
 
     @torch.inference_mode()
-    def _compute(self, images: Sequence[Pixels]) -> list[Probabilities]:
-        for row, image in enumerate(images):
-            self._staging_rows[row] = image
-        inputs = normalize(self._staging[: len(images)].to(self._device), dtype=torch.float32)
-        logits = self._network(inputs) / self._card.temperature
-        return list(logits.softmax(dim=1).cpu().numpy())
+    def compute(self, slot: Slot, count: int) -> None:
+        """Fill the first `count` rows of the slot's scores from its pictures."""
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._threads_for(count))
+        images = torch.from_numpy(slot.images[:count]).to(self._device)
+        inputs = normalize(images, dtype=PRECISIONS[self._precision])
+        logits = self._networks[self._precision](inputs).float()
+        probabilities, indices = (
+            (logits / self._card.temperature).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        )
+        slot.probabilities[:count] = probabilities.cpu().numpy()
+        slot.indices[:count] = indices.cpu().numpy()
+
+    def _threads_for(self, size: int) -> int:
+        return next((threads for limit, threads in self._threads.items() if size <= limit), self._threads_allowed[0])
+
+    def _fastest_precision(self, slot: Slot, size: int) -> str:
+        def seconds(name: str) -> float:
+            self._precision = name
+            return self._measure(slot, size)
+
+        return min(self._networks, key=seconds)
+
+    def _choose_threads(self, slot: Slot, size: int) -> float:
+        """Use one thread for this size unless more are clearly faster; return the seconds of one pass."""
+        best = 0.0
+        for threads in self._threads_allowed:
+            previous = self._threads.get(size, threads)
+            self._threads[size] = threads
+            self._threads = dict(sorted(self._threads.items()))
+            seconds = self._measure(slot, size)
+            if not best or seconds * _WORTHWHILE_SPEEDUP < best:
+                best = seconds
+            else:
+                self._threads[size] = previous
+        return best
+
+    def _measure(self, slot: Slot, size: int) -> float:
+        """Return the seconds of the fastest of a few passes."""
+        self.compute(slot, size)
+        return min(self._time(slot, size) for _ in range(_MEASURED_PASSES))
+
+    def _time(self, slot: Slot, size: int) -> float:
+        started = time.perf_counter()
+        self.compute(slot, size)
+        return time.perf_counter() - started
 
 
-def _warmup_sizes(max_batch_size: int) -> list[int]:
+def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
+    """Return the precisions to choose from: the one that is wanted, or all that the card allows."""
+    if wanted == "auto":
+        return card.allowed_precisions()
+    return (wanted,)
+
+
+def _threads_to_try(wanted: int, device: torch.device) -> tuple[int, ...]:
+    if device.type != "cpu":
+        return (1,)
+    cpus = usable_cpus()
+    return (wanted,) if wanted else tuple(sorted({1, cpus}))
+
+
+def _measured_sizes(largest: int) -> tuple[int, ...]:
     """Powers of two up to the largest batch, and the largest."""
-    sizes = [1]
-    while sizes[-1] * 2 < max_batch_size:
-        sizes.append(sizes[-1] * 2)
-    return sorted({*sizes, max_batch_size})
+    return tuple(sorted({*(2**power for power in range(largest.bit_length()) if 2**power <= largest), largest}))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cifarserve.v1 import classifier_pb2 as pb
-from cifarserve.v1 import classifier_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
 from tests.conftest import publish
 from tests.server.process import ROOT, ServerProcess, running_server
 

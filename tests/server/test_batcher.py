@@ -263,3 +263,27 @@ async def test_failure_of_one_part_fails_a_split_request_once(batcher: Batcher[i
         await batcher.submit(list(range(10)))
 
     assert list((await batcher.submit([1])).results) == [2]
+
+
+async def test_full_batch_leaves_while_another_is_computed(predict: FakePredict, records: Records) -> None:
+    """With two places at the engine, a full batch is handed over early; one that can still grow waits."""
+    batcher: Batcher[int, int] = Batcher(
+        predict,
+        max_batch_size=4,
+        max_queue_delay_seconds=0.0,
+        max_queue_items=100,
+        max_batches_under_way=2,
+        observe=records.append,
+    )
+    async with batcher:
+        predict.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit([number])) for number in range(1)]
+        await eventually(lambda: len(predict.batches) == 1)
+        tasks += [asyncio.create_task(batcher.submit([number])) for number in range(1, 7)]
+        await eventually(lambda: len(predict.batches) == 2)
+        waiting = batcher.queued_items
+        predict.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert predict.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert waiting == 2

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 import structlog
+
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
-
 from server.admission import Admission
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics

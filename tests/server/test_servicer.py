@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
-from cifarserve.v1 import classifier_pb2 as pb
-from cifarserve.v1 import classifier_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifarserve.v1 import classifier_pb2 as pb
+from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
 from server.conversions import to_results
 from server.decoding import Decoder
+from server.engines import Scores
 from server.errors import InvalidImage
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
@@ -296,8 +297,8 @@ def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
     """Whatever the mix, each bad picture has its error and each good one its own label."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     decoded = [pixels if good else InvalidImage("bad") for good in readable]
-    rows = np.eye(10, dtype=np.float32)[[place % 10 for place, good in enumerate(readable) if good]]
-    results = to_results(decoded, list(rows), labels=[str(index) for index in range(10)], top_k=1)
+    scores = [Scores([place % 10], [1.0]) for place, good in enumerate(readable) if good]
+    results = to_results(decoded, scores, labels=[str(index) for index in range(10)], top_k=1)
 
     assert [bool(result.predictions) for result in results] == readable
     assert all(

@@ -1,4 +1,8 @@
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,35 +12,62 @@ import torch
 from models import checkpoint
 from models.errors import CheckpointDamaged
 from models.preprocessing import normalize
-from server.engines import Pixels
-from server.engines.local import LocalEngine, select_device
-from server.errors import StartError
+from server.engines import Pixels, Scores
+from server.engines.local import LocalEngine, LocalEngineSettings
+from server.errors import EngineFailed, StartError
 from tests.conftest import publish
+from tests.polling import eventually
 
-CPU = torch.device("cpu")
+
+def settings(folder: Path, *, device: str = "cpu") -> LocalEngineSettings:
+    return LocalEngineSettings(
+        folder=str(folder),
+        device=device,
+        precision="fp32",
+        threads=1,
+        max_batch_size=8,
+        log_format="json",
+        log_level="warning",
+    )
 
 
 @pytest.fixture
-async def engine(repository: Path) -> AsyncIterator[LocalEngine]:
-    async with LocalEngine(repository / "quick" / "2", device=CPU, max_batch_size=8) as engine:
+def deaths() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def engine(repository: Path, deaths: list[str]) -> AsyncIterator[LocalEngine]:
+    async with LocalEngine(settings(repository / "quick" / "2"), on_death=deaths.append) as engine:
         yield engine
 
 
-def pictures(count: int) -> list[Pixels]:
-    return list(np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8))
+def pictures(count: int, *, seed: int = 0) -> list[Pixels]:
+    return list(np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8))
 
 
-async def test_probabilities_are_those_of_a_plain_forward_pass(engine: LocalEngine, repository: Path) -> None:
+def by_label(scores: Scores) -> list[float]:
+    """Undo the sorting."""
+    return [probability for _, probability in sorted(zip(scores.indices, scores.probabilities, strict=True))]
+
+
+async def test_scores_are_those_of_a_plain_forward_pass(engine: LocalEngine, repository: Path) -> None:
     """The engine computes softmax(logits / temperature) of the normalized pictures, as training does."""
     images = pictures(5)
-    found = np.stack(await engine.predict(images))
-    loaded = checkpoint.load(repository / "quick" / "2", device=CPU)
+    found = [by_label(scores) for scores in await engine.predict(images)]
+    loaded = checkpoint.load(repository / "quick" / "2", device=torch.device("cpu"))
     with torch.inference_mode():
         logits = loaded.network(normalize(torch.from_numpy(np.stack(images)), dtype=torch.float32))
     expected = (logits / loaded.card.temperature).softmax(dim=1).numpy()
 
-    assert found.dtype == np.float32
-    assert np.abs(found - expected).max() <= 1e-5
+    assert np.abs(np.array(found) - expected).max() <= 1e-5
+
+
+async def test_scores_are_sorted(engine: LocalEngine) -> None:
+    """The most probable label comes first, and every label comes once."""
+    for scores in await engine.predict(pictures(8)):
+        assert scores.probabilities == sorted(scores.probabilities, reverse=True)
+        assert sorted(scores.indices) == list(range(10))
 
 
 async def test_picture_is_the_same_alone_and_in_any_batch(engine: LocalEngine) -> None:
@@ -46,51 +77,67 @@ async def test_picture_is_the_same_alone_and_in_any_batch(engine: LocalEngine) -
     for place, image in enumerate(images):
         [alone] = await engine.predict([image])
 
-        assert alone.argmax() == together[place].argmax()
-        assert np.abs(alone - together[place]).max() <= 1e-5
+        assert alone.indices[0] == together[place].indices[0]
+        assert np.abs(np.array(by_label(alone)) - by_label(together[place])).max() <= 1e-5
 
 
-async def test_answers_outlive_the_next_batch(engine: LocalEngine) -> None:
-    """The staging buffer is reused, the answers are not overwritten."""
-    [first] = await engine.predict(pictures(1))
-    kept = first.copy()
-    await engine.predict([np.zeros((32, 32, 3), np.uint8)] * 8)
+async def test_overlapping_batches_do_not_mix(engine: LocalEngine) -> None:
+    """Batches that are under way at the same time get their own answers, however many there are."""
+    batches = [pictures(1 + number % 8, seed=number) for number in range(20)]
+    one_by_one = [await engine.predict(batch) for batch in batches]
+    at_once = await asyncio.gather(*(engine.predict(batch) for batch in batches))
 
-    assert np.array_equal(first, kept)
+    for expected, found in zip(one_by_one, at_once, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            assert np.abs(np.array(by_label(one)) - by_label(other)).max() <= 1e-5
 
 
-async def test_damaged_weights_are_refused(tmp_path: Path) -> None:
-    """An engine whose weights are damaged cannot be entered, and leaves no thread behind."""
+async def test_info_tells_what_was_measured(engine: LocalEngine) -> None:
+    """After the warm-up the engine knows its device, its precision and its costs."""
+    assert (engine.info.device, engine.info.precision) == ("cpu", "fp32")
+    assert set(engine.info.batch_seconds) == {1, 2, 4, 8}
+    assert all(seconds > 0 for seconds in engine.info.batch_seconds.values())
+
+
+async def test_death_of_the_process_is_told(engine: LocalEngine, deaths: list[str]) -> None:
+    """When the process is killed, the owner is told once, and predictions fail instead of waiting."""
+    os.kill(engine.pid, signal.SIGKILL)
+    await eventually(lambda: deaths == ["quick"])
+
+    with pytest.raises(EngineFailed):
+        await engine.predict(pictures(1))
+
+
+async def test_interrupt_does_not_reach_the_process(engine: LocalEngine) -> None:
+    """Ctrl-C and SIGTERM to the process group leave the engine to its server, which drains first."""
+    os.kill(engine.pid, signal.SIGINT)
+    os.kill(engine.pid, signal.SIGTERM)
+
+    assert len(await engine.predict(pictures(2))) == 2
+
+
+async def test_leaving_ends_the_process(repository: Path, deaths: list[str]) -> None:
+    """Leaving the engine leaves no process behind, and is no death."""
+    async with LocalEngine(settings(repository / "quick" / "2"), on_death=deaths.append) as engine:
+        pid = engine.pid
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert deaths == []
+
+
+async def test_damaged_weights_are_refused(tmp_path: Path, deaths: list[str]) -> None:
+    """An engine whose weights are damaged cannot be entered."""
     folder = publish(tmp_path, "quick")
     (folder / "model.pt").write_bytes(b"junk")
 
     with pytest.raises(CheckpointDamaged, match="expected SHA-256"):
-        await LocalEngine(folder, device=CPU, max_batch_size=8).__aenter__()
+        await LocalEngine(settings(folder), on_death=deaths.append).__aenter__()
 
 
-def test_auto_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU, auto is the CPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    assert select_device("auto") == CPU
-
-
-def test_absent_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_absent_gpu_is_an_error(repository: Path, deaths: list[str]) -> None:
     """A GPU that was asked for by name and is absent ends the start."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    wanted = replace(settings(repository / "quick" / "2"), device="cuda:7")
 
-    with pytest.raises(StartError, match="--device cuda: this machine has 0 usable CUDA devices"):
-        select_device("cuda")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-async def test_gpu_agrees_with_the_cpu(repository: Path) -> None:
-    """The GPU gives the CPU's labels and nearly its probabilities."""
-    images = pictures(8)
-    folder = repository / "quick" / "2"
-    async with LocalEngine(folder, device=torch.device("cuda"), max_batch_size=8) as engine:
-        on_gpu = np.stack(await engine.predict(images))
-    async with LocalEngine(folder, device=CPU, max_batch_size=8) as engine:
-        on_cpu = np.stack(await engine.predict(images))
-
-    assert np.abs(on_gpu - on_cpu).max() <= 1e-2
+    with pytest.raises(StartError, match="--device cuda:7: this machine has"):
+        await LocalEngine(wanted, on_death=deaths.append).__aenter__()

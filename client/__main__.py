@@ -1,0 +1,64 @@
+"""`cifarserve`: the command line of the client."""
+
+import functools
+
+import click
+
+from client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS, ClassifierClient
+from client.commands.group import CommandGroup
+from client.commands.health import health
+from client.commands.models import models
+from client.commands.predict import predict
+
+_EPILOG = """\b
+Exit status:
+  0    everything was classified; the server answers
+  1    some pictures could not be read or classified, the others were
+  2    the command line is wrong, or a file is not there
+  3    the server is not there, not ready, overloaded or too slow: try again later
+  4    the server refused the request or failed: its message says why
+  5    the output could not be written
+  130  interrupted
+  141  the program that reads the output went away
+"""
+
+
+@click.group(
+    cls=CommandGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--target",
+    metavar="HOST:PORT",
+    envvar="CIFARSERVE_TARGET",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    show_envvar=True,
+    help="Where the server listens.",
+)
+@click.option(
+    "--timeout-seconds",
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="CIFARSERVE_TIMEOUT_SECONDS",
+    default=DEFAULT_TIMEOUT_SECONDS,
+    show_default=True,
+    show_envvar=True,
+    help="How long one request may take, its retries included.",
+)
+@click.pass_context
+def main(ctx: click.Context, target: str, timeout_seconds: float) -> None:
+    """Ask a cifarserve server what is in a picture.
+
+    The labels are those of CIFAR-10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship and
+    truck. Start a server with cifarserve-server.
+    """
+    ctx.obj = functools.partial(ClassifierClient, target, timeout_seconds=timeout_seconds)
+
+
+main.add_command(predict)
+main.add_command(models)
+main.add_command(health)
+
+
+if __name__ == "__main__":
+    main(prog_name="cifarserve")

@@ -1,0 +1,1 @@
+"""The sub-commands of `cifarserve`, one file each: arguments in, text and an exit status out."""

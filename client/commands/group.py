@@ -1,0 +1,66 @@
+"""What all sub-commands share: how they reach the server, and one line and an exit status for every failure."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from client.client import ClassifierClient
+from client.errors import (
+    AccessDenied,
+    ClientError,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PictureMissing,
+    ServerFailed,
+    ServerUnavailable,
+    UnexpectedStatus,
+)
+
+Connect = Callable[[], ClassifierClient]
+
+# 3: the same command may succeed later. 4: it will not.
+EXIT_STATUS: dict[type[ClientError], int] = {
+    PictureMissing: 2,
+    Overloaded: 3,
+    ServerUnavailable: 3,
+    DeadlineExceeded: 3,
+    InvalidRequest: 4,
+    NotFound: 4,
+    AccessDenied: 4,
+    ServerFailed: 4,
+    UnexpectedStatus: 4,
+}
+_NO_OUTPUT = 5
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_NOBODY_READS = 141  # 128 + SIGPIPE
+
+
+class CommandGroup(click.Group):
+    """Commands whose failures are one line on standard error; nobody sees a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the sub-command."""
+        try:
+            return super().invoke(ctx)
+        except ClientError as exc:
+            click.echo(f"cifarserve: {exc}", err=True)
+            ctx.exit(EXIT_STATUS[type(exc)])
+        except KeyboardInterrupt:
+            click.echo("cifarserve: interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            _discard_output()
+            ctx.exit(_NOBODY_READS)
+        except OSError as exc:  # files that are read are the commands' business; this one is written
+            _discard_output()
+            click.echo(f"cifarserve: standard output: {exc.strerror}", err=True)
+            ctx.exit(_NO_OUTPUT)
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush succeed, as the Python documentation on SIGPIPE advises."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,84 @@
+import grpc
+import pytest
+
+from client import ClassifierClient, ClientError, Overloaded, ServerUnavailable
+from tests.client import fake_server
+from tests.client.fake_server import Failure, FakeServer
+
+UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "the server is draining")
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_transient_failures_are_retried(
+    client: ClassifierClient, server: FakeServer, code: grpc.StatusCode
+) -> None:
+    """A server that is busy or away for a moment costs the caller no more than a moment."""
+    server.classifier.failures.extend([Failure(code, "for a moment"), Failure(code, "for a moment")])
+
+    answer = await client.predict([b"dog"])
+
+    assert answer.results[0].predictions[0].label == "dog"
+    assert len(server.classifier.requests) == 3
+
+
+async def test_large_requests_are_retried_too(client: ClassifierClient, server: FakeServer) -> None:
+    """A request far larger than what gRPC keeps by default for another attempt gets one."""
+    server.classifier.failures.append(UNAVAILABLE)
+
+    await client.predict([bytes(7 * 2**20)])
+
+    assert len(server.classifier.requests) == 2
+
+
+async def test_retries_end(client: ClassifierClient, server: FakeServer) -> None:
+    """After four attempts the caller learns what the server said."""
+    server.classifier.failures.extend([UNAVAILABLE] * 9)
+
+    with pytest.raises(ServerUnavailable, match=f"server at {server.target} is unavailable: the server is draining"):
+        await client.predict([b"dog"])
+
+    assert len(server.classifier.requests) == 4
+
+
+async def test_retries_wait_as_long_as_the_server_says(client: ClassifierClient, server: FakeServer) -> None:
+    """A pushback takes the place of the client's own, shorter pause."""
+    server.classifier.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full", pushback_ms=300))
+
+    await client.predict([b"dog"])
+
+    first, second = server.classifier.arrived_at
+    assert second - first >= 0.3
+
+
+async def test_a_server_can_forbid_retries(client: ClassifierClient, server: FakeServer) -> None:
+    """A negative pushback means that there is no use in trying again."""
+    server.classifier.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full", pushback_ms=-1))
+
+    with pytest.raises(Overloaded, match="is overloaded: queue full"):
+        await client.predict([b"dog"])
+
+    assert len(server.classifier.requests) == 1
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL])
+async def test_permanent_failures_are_not_retried(
+    client: ClassifierClient, server: FakeServer, code: grpc.StatusCode
+) -> None:
+    """What would fail again is tried once."""
+    server.classifier.failures.append(Failure(code, "no"))
+
+    with pytest.raises(ClientError):
+        await client.predict([b"dog"])
+
+    assert len(server.classifier.requests) == 1
+
+
+async def test_a_retry_goes_to_another_server(server: FakeServer) -> None:
+    """With two servers behind one name, one that is going away costs no call."""
+    async with fake_server.running() as other:
+        server.classifier.failures.extend([UNAVAILABLE] * 9)
+        async with ClassifierClient(f"ipv4:{server.target},{other.target}") as client:
+            for _ in range(4):
+                await client.predict([b"dog"])
+
+        assert len(other.classifier.requests) == 4

@@ -1,0 +1,1 @@
+"""Tests of `models`: architectures, preprocessing, cards, checkpoints, the repository, the shipped models."""

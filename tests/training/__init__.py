@@ -1,0 +1,1 @@
+"""Tests of `training`: data, augmentation, loop, calibration, configuration, command line."""

@@ -1,0 +1,147 @@
+"""`cifarserve-train` as a person meets it: a process with flags, output and an exit status."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models.repository import Repository
+from training.__main__ import main
+from training.config import TrainingConfig
+
+CHECKOUT = Path(__file__).parents[2]
+TINY_RUN = [
+    "--architecture=quick",
+    "--validation-images=50",
+    "--batch-size=10",
+    "--lr=0.005",
+    "--device=cpu",
+    "--threads=1",
+]
+
+
+def trainer(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "training", *flags]
+
+
+def tiny_trainer(data: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "tests.training.train_on_tiny_cifar10", str(data), *TINY_RUN, *flags]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_lists_every_flag() -> None:
+    """`--help` shows all knobs, and exits without training."""
+    finished = run(trainer("--help"))
+
+    flags = {"--" + name.replace("_", "-") for name in TrainingConfig.model_fields}
+    assert finished.returncode == 0
+    assert flags <= set(finished.stdout.replace(",", " ").split())
+    assert finished.stderr == ""
+
+
+def test_flag_out_of_bounds() -> None:
+    """A value that makes no sense is one line that names the flag, and exit status 2."""
+    finished = run(trainer("--epochs", "0"))
+
+    assert finished.returncode == 2
+    assert finished.stderr == "cifarserve-train: --epochs: Input should be greater than or equal to 1\n"
+    assert finished.stdout == ""
+
+
+def test_missing_data(tmp_path: Path) -> None:
+    """Without the data set the run ends within seconds, in one line that names the folder; nothing is published."""
+    started = time.monotonic()
+
+    finished = run(trainer("--data", str(tmp_path), "--repository", str(tmp_path / "models")))
+
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"cifarserve-train: CIFAR-10 in {tmp_path}/cifar-10-batches-py: No such file")
+    assert finished.stderr.count("\n") == 1
+    assert list((tmp_path / "models").iterdir()) == []
+    assert time.monotonic() - started < 20
+
+
+def test_repository_that_cannot_be_written(tmp_path: Path) -> None:
+    """A repository that cannot be made is one line with its path."""
+    path = tmp_path / "models"
+    path.touch()
+
+    finished = run(trainer("--repository", str(path)))
+
+    assert finished.returncode == 1
+    assert finished.stderr == f"cifarserve-train: {path}: File exists\n"
+
+
+def test_successful_run(
+    tiny_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the end stands what was published, where, how good it is and how long it took."""
+    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings])
+
+    main()
+
+    output = capsys.readouterr()
+    _, *summary = output.out.splitlines()
+    assert summary[0] == f"published quick version 1 in {tmp_path}/models/quick/1"
+    assert re.fullmatch(r"  test accuracy [\d.]+% on 40 images, one forward pass each", summary[1])
+    assert re.fullmatch(r"  ECE [\d.]+ \(before temperature [\d.]+: [\d.]+\)", summary[2])
+    assert re.fullmatch(r"  trained in [\d.]+ minutes on .+ threads", summary[3])
+    assert output.err == ""
+
+
+def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends a run in one line and with status 130; nothing is published."""
+    flags = ["--repository", str(tmp_path / "models"), "--epochs", "1000000"]
+    command = tiny_trainer(tiny_cifar10, *flags)
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first_line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert first_line.startswith("epoch   1/1000000  loss ")
+    assert process.returncode == 130
+    assert errors == "cifarserve-train: interrupted; nothing was published\n"
+    assert Repository(tmp_path / "models").models() == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (["--architecture", "resnet9000"], 2, "unknown architecture 'resnet9000': expected one of quick, whitened"),
+        (["--model", "../elsewhere"], 2, "--model: String should match pattern"),
+        (["--validation-images", "9"], 2, "--validation-images: Input should be greater than or equal to 10"),
+        (["--device", "cuda:63"], 1, "device cuda:63: this machine has "),
+        (["--lr", "1e30"], 1, "epoch   1/2: the loss is "),
+    ],
+)
+def test_failures_are_one_line(
+    tiny_cifar10: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    flags: list[str],
+    status: int,
+    message: str,
+) -> None:
+    """Whatever goes wrong is one line, with status 2 for a bad flag and 1 for all else; nothing is published."""
+    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--epochs", "2"]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *flags])
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    errors = capsys.readouterr().err
+    assert caught.value.code == status
+    assert errors.startswith(f"cifarserve-train: {message}")
+    assert errors.count("\n") == 1
+    assert list(tmp_path.glob("models/*/*")) == []

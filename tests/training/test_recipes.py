@@ -1,0 +1,16 @@
+import pytest
+
+from models import registry
+from models.errors import UnknownArchitecture
+from training.recipes import RECIPES, recipe_for
+
+
+def test_every_architecture_has_a_recipe() -> None:
+    """A network that can be built can be trained, and nothing else can."""
+    assert set(RECIPES) == set(registry.names())
+
+
+def test_unknown_architecture() -> None:
+    """A name without a recipe is refused, and the message lists those with one."""
+    with pytest.raises(UnknownArchitecture, match="unknown architecture 'resnet9000': expected one of quick, whitened"):
+        recipe_for("resnet9000")

@@ -1,0 +1,57 @@
+"""What a trained network is worth: its temperature, its quality on both splits, and what precision costs it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.card import Metrics, PrecisionCheck
+from models.variants import PRECISIONS, prepare
+from training.calibration import fit_temperature
+from training.data import Cifar10, Split
+from training.errors import Diverged
+from training.evaluation import accuracy, evaluate, measure
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The temperature fitted on the validation split, the metrics of both splits with it, and each precision's cost."""
+
+    temperature: float
+    validation: Metrics
+    test: Metrics
+    precisions: dict[str, PrecisionCheck]
+
+
+def assess(network: nn.Module, data: Cifar10) -> Assessment:
+    """Assess a network of float32 weights on the device of `data`; the only place where the test split is read.
+
+    Raises:
+        Diverged: the network's logits are not finite numbers.
+    """
+    labels = data.validation.labels.cpu()
+    logits = evaluate(network, data.validation, dtype=torch.float32)
+    if not logits.isfinite().all():  # the very last step can diverge behind a loss that was still finite
+        raise Diverged("the logits are not finite after the last step; nothing was published, try a lower --lr")
+    temperature = fit_temperature(logits, labels)
+    test_logits = evaluate(network, data.test, dtype=torch.float32)
+    return Assessment(
+        temperature,
+        validation=measure(logits, labels, temperature=temperature),
+        test=measure(test_logits, data.test.labels.cpu(), temperature=temperature),
+        precisions=_check_precisions(network, data.test, test_logits),
+    )
+
+
+def _check_precisions(network: nn.Module, test: Split, exact: torch.Tensor) -> dict[str, PrecisionCheck]:
+    """Run the network as it is served in each precision but fp32, and compare it with fp32's logits."""
+    checks = {}
+    for name, dtype in PRECISIONS.items():
+        if dtype == torch.float32:
+            continue
+        logits = evaluate(prepare(network, precision=name), test, dtype=dtype)
+        checks[name] = PrecisionCheck(
+            accuracy=accuracy(logits, test.labels.cpu()),
+            agreement=accuracy(logits, exact.argmax(dim=1)),
+        )
+    return checks
