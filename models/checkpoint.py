@@ -66,6 +66,18 @@ def save(repository: Path, *, model: str, network: nn.Module, make_card: Callabl
             return folder / str(version)
 
 
+def update_card(folder: Path, card: Card) -> None:
+    """Put a new card in the place of a version's card, in one step; the weights stay.
+
+    Raises:
+        OSError: the folder cannot be written; the old card is still there.
+    """
+    with _staging_folder(folder) as staging:
+        _write_durably(staging / CARD_FILE, card.model_dump_json(indent=2).encode())
+        (staging / CARD_FILE).rename(folder / CARD_FILE)
+    _sync_folder(folder)
+
+
 def load(folder: Path, *, device: torch.device) -> Checkpoint:
     """Read, verify and build the version in `folder`, with its weights on `device`.
 

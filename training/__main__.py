@@ -1,20 +1,28 @@
-"""`cifarserve-train`: parse the flags, train, say what was published. All failures are one line."""
+"""`cifarserve-train [evaluate]`: parse the flags, train or assess, say what came out. All failures are one line."""
 
 import sys
 
 from pydantic import ValidationError
 
+from models.card import Card
 from models.errors import ModelError, UnknownArchitecture
-from training.config import TrainingConfig
+from training.assessment import reassess
+from training.config import EvaluationConfig, TrainingConfig
 from training.errors import TrainingError
 from training.loop import train
 
 
 def main() -> None:
-    """Run the trainer; exit 0 when a version was published, 2 for a bad flag, 1 for any other failure."""
+    """Run the trainer; exit 0 when it did what it was asked, 2 for a bad flag, 1 for any other failure."""
     try:
-        config = TrainingConfig(_cli_parse_args=sys.argv[1:])
-        published = train(config)
+        if sys.argv[1:2] == ["evaluate"]:
+            card = reassess(EvaluationConfig(_cli_parse_args=sys.argv[2:]))
+            print(f"{card.model} version {card.version}\n{_quality(card)}")
+        else:
+            published = train(TrainingConfig(_cli_parse_args=sys.argv[1:]))
+            card = published.card
+            print(f"published {card.model} version {card.version} in {published.folder}\n{_quality(card)}")
+            print(f"  trained in {card.training.seconds / 60:.1f} minutes on {card.training.hardware}")
     except ValidationError as exc:
         first = exc.errors()[0]
         flag = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"][:1])
@@ -27,13 +35,20 @@ def main() -> None:
         _fail(f"{exc.filename or 'file'}: {exc.strerror or exc}", status=1)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was published", status=130)
-    card = published.card
-    print(
-        f"published {card.model} version {card.version} in {published.folder}\n"
-        f"  test accuracy {card.test.accuracy:.2%} on {card.test.images:,} images, one forward pass each\n"
-        f"  ECE {card.test.ece:.4f} (before temperature {card.temperature:.3f}: {card.test.ece_uncalibrated:.4f})\n"
-        f"  trained in {card.training.seconds / 60:.1f} minutes on {card.training.hardware}"
-    )
+
+
+def _quality(card: Card) -> str:
+    """Return the figures that a person wants to see first."""
+    lines = [
+        f"test accuracy {card.test.accuracy:.2%} on {card.test.images:,} images, one forward pass each",
+        f"ECE {card.test.ece:.4f} (before temperature {card.temperature:.3f}: {card.test.ece_uncalibrated:.4f})",
+        *(
+            f"{name}: accuracy {check.accuracy:.2%}, fp32's label on {check.agreement:.2%}"
+            f" ({'may' if name in card.allowed_precisions() else 'may not'} be served)"
+            for name, check in card.precisions.items()
+        ),
+    ]
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def _fail(message: str, *, status: int) -> None:

@@ -1,14 +1,18 @@
 """What a trained network is worth: its temperature, its quality on both splits, and what precision costs it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 
-from models.card import Metrics, PrecisionCheck
+from models import checkpoint
+from models.card import Card, Metrics, PrecisionCheck
+from models.repository import Repository
 from models.variants import PRECISIONS, prepare
 from training.calibration import fit_temperature
-from training.data import Cifar10, Split
+from training.config import EvaluationConfig
+from training.data import Cifar10, Split, load_cifar10
+from training.device import select_device
 from training.errors import Diverged
 from training.evaluation import accuracy, evaluate, measure
 
@@ -41,6 +45,33 @@ def assess(network: nn.Module, data: Cifar10) -> Assessment:
         test=measure(test_logits, data.test.labels.cpu(), temperature=temperature),
         precisions=_check_precisions(network, data.test, test_logits),
     )
+
+
+def reassess(config: EvaluationConfig) -> Card:
+    """Assess a published version afresh; return its card with what was found, written where that was asked for.
+
+    The validation split is the one that the version's training held back.
+
+    Raises:
+        ModelError: there is no such version, or it is damaged.
+        DataMissing: the data set is not where it was said to be.
+        OSError: the card cannot be written.
+    """
+    folder = Repository(config.repository).folder(config.model, config.version)
+    device = select_device(config.device)
+    loaded = checkpoint.load(folder, device=device)
+    settings = loaded.card.training.config
+    data = load_cifar10(
+        config.data,
+        validation_images=int(str(settings["validation_images"])),
+        seed=int(str(settings["seed"])),
+        download=False,
+    ).to(device)
+    found = assess(loaded.network, data)
+    card = loaded.card.model_copy(update={field.name: getattr(found, field.name) for field in fields(found)})
+    if config.update_card:
+        checkpoint.update_card(folder, card)
+    return card
 
 
 def _check_precisions(network: nn.Module, test: Split, exact: torch.Tensor) -> dict[str, PrecisionCheck]:

@@ -86,5 +86,27 @@ class TrainingConfig(BaseSettings):
         )
 
 
+class EvaluationConfig(BaseSettings):
+    """Assess a published version again: accuracy, calibration, and what each precision costs.
+
+    Every flag can also be set as an environment variable: --repository is CIFARSERVE_TRAIN_REPOSITORY.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CIFARSERVE_TRAIN_",
+        cli_prog_name="cifarserve-train evaluate",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        frozen=True,
+    )
+
+    repository: Path = Field(Path("runs/models"), description="folder of models")
+    model: str = Field(DEFAULT_MODEL, description="name of the model")
+    version: Annotated[int, Field(ge=0)] = Field(0, description="version of the model; 0: the newest")
+    data: Path = Field(Path("data"), description="folder that holds cifar-10-batches-py")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
+    update_card: bool = Field(default=False, description="write what was found into the version's card")
+
+
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value

@@ -29,7 +29,8 @@ async def start(
         "client",
         *arguments,
         cwd=_ROOT,
-        env={**os.environ, "CIFARSERVE_TARGET": target},
+        # buffered, as it is for people: an output that failed is flushed once more at the end
+        env={**os.environ, "CIFARSERVE_TARGET": target, "PYTHONUNBUFFERED": ""},
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

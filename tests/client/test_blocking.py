@@ -59,12 +59,14 @@ def test_errors_are_those_of_the_client() -> None:
         client.predict([b"dog"])
 
 
-def test_leaving_ends_its_thread() -> None:
-    """Nothing runs on after the client was left."""
-    before = threading.active_count()
+async def test_leaving_ends_its_threads(server: FakeServer) -> None:
+    """Nothing runs on after the client was left, whatever it was used for."""
 
-    with BlockingClassifierClient() as client:
-        assert threading.active_count() > before
-        assert client is not None
+    def work() -> None:
+        before = set(threading.enumerate())
+        with BlockingClassifierClient(server.target) as client:
+            assert len(list(client.predict_stream([[b"dog"]]))) == 1
 
-    assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
+
+    await asyncio.to_thread(work)

@@ -76,6 +76,7 @@ async def test_a_server_that_goes_away_between_two_lists() -> None:
             await anext(answers)
             await anext(answers)
             await serving.aclose()
+            await asyncio.sleep(0.3)
             gone.set()
             with pytest.raises(ServerUnavailable, match=server.target):
                 await anext(answers)

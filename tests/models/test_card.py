@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.card import Card
+from models.card import Card, PrecisionCheck
 from models.labels import LABELS
 from models.preprocessing import IMAGE_SIZE_PX, MEAN, STD
 from tests.models.cards import make_card
@@ -60,3 +60,21 @@ def test_accuracy_is_a_fraction(fraction: float) -> None:
 
     with pytest.raises(ValidationError, match="accuracy"):
         Card.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "agreement", "allowed"),
+    [(0.7495, 0.996, True), (0.80, 1.0, True), (0.7485, 0.996, False), (0.75, 0.994, False)],
+)
+def test_precision_is_allowed_that_costs_next_to_nothing(*, accuracy: float, agreement: float, allowed: bool) -> None:
+    """A type may be served that loses at most 0.1 % of the accuracy, 75 % here, and changes at most 0.5 % of labels."""
+    check = PrecisionCheck(accuracy=accuracy, agreement=agreement)
+
+    card = make_card().model_copy(update={"precisions": {"bf16": check}})
+
+    assert card.allowed_precisions() == (("fp32", "bf16") if allowed else ("fp32",))
+
+
+def test_fp32_is_always_allowed() -> None:
+    """A card that knows of no other precision allows the one that was measured."""
+    assert make_card().allowed_precisions() == ("fp32",)

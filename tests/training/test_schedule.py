@@ -1,12 +1,13 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.schedule import lr_schedule
 
 
+@settings(deadline=None)  # a busy machine is not a slow function
 @given(
     steps=st.integers(1, 300),
     peak=st.floats(1e-6, 1e3),

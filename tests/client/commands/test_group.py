@@ -101,8 +101,10 @@ async def test_nobody_reads_the_output(server: FakeServer, pictures: Path) -> No
 
 async def test_a_full_disk(server: FakeServer, pictures: Path) -> None:
     """Output that cannot be written is one line that says why."""
-    with Path("/dev/full").open("wb") as full:
-        process = await commandline.start("predict", str(pictures), target=server.target, stdout=full.fileno())
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    process = await commandline.start("predict", str(pictures), target=server.target, stdout=full)
+    os.close(full)
 
     assert await commandline.finish(process) == commandline.Finished(
         5, "", "cifarserve: standard output: No space left on device\n"
