@@ -21,6 +21,6 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER 10001
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-m", "client", "--timeout-seconds", "4", "health"]
 ENTRYPOINT ["python", "-m", "server"]

@@ -161,6 +161,30 @@ def test_card_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "quick").iterdir()) == []
 
 
+def test_new_card_for_the_same_weights(tmp_path: Path) -> None:
+    """A version's card can be replaced; the weights stay, and nothing else is left behind."""
+    folder = publish(tmp_path)
+    card = read_card(folder).model_copy(update={"temperature": 3.0})
+
+    checkpoint.update_card(folder, card)
+
+    assert checkpoint.load(folder, device=CPU).card == card
+    assert {path.name for path in folder.iterdir()} == {"model.pt", "model.json"}
+
+
+def test_new_card_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new card that cannot be written leaves the old one in its place."""
+    folder = publish(tmp_path)
+    card = read_card(folder)
+    monkeypatch.setattr("os.fsync", FullDisk(fails_at=1))
+
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoint.update_card(folder, card.model_copy(update={"temperature": 3.0}))
+
+    assert read_card(folder) == card
+    assert {path.name for path in folder.iterdir()} == {"model.pt", "model.json"}
+
+
 def test_folder_that_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rename that fails for any reason but a taken number is an error, not a reason to try for ever."""
 

@@ -4,13 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from models import registry
+from models import checkpoint, registry
 from models.variants import prepare
-from training.assessment import assess
+from models.verification import read_card
+from training.assessment import assess, reassess
 from training.calibration import fit_temperature
+from training.config import EvaluationConfig, TrainingConfig
 from training.data import Cifar10, load_cifar10
 from training.errors import Diverged
 from training.evaluation import accuracy, evaluate, measure
+from training.loop import train
+from training.publication import Published
 
 
 @pytest.fixture
@@ -22,6 +26,31 @@ def data(tiny_cifar10: Path) -> Cifar10:
 def network() -> nn.Module:
     torch.manual_seed(0)
     return registry.build("whitened")
+
+
+@pytest.fixture
+def published(tiny_cifar10: Path, tmp_path: Path) -> Published:
+    """A version whose card has lost its temperature since it was published."""
+    run = train(
+        TrainingConfig(
+            architecture="quick",
+            repository=tmp_path / "models",
+            data=tiny_cifar10,
+            validation_images=50,
+            seed=4,
+            epochs=1,
+            lr=0.01,
+            device="cpu",
+            precision="fp32",
+        )
+    )
+    checkpoint.update_card(run.folder, run.card.model_copy(update={"temperature": 1.0}))
+    return run
+
+
+def evaluation(data: Path, published: Published, *, update_card: bool) -> EvaluationConfig:
+    repository = published.folder.parents[1]
+    return EvaluationConfig(repository=repository, model="quick", data=data, device="cpu", update_card=update_card)
 
 
 def test_temperature_comes_from_the_validation_split(network: nn.Module, data: Cifar10) -> None:
@@ -52,3 +81,20 @@ def test_network_that_diverged(network: nn.Module, data: Cifar10) -> None:
 
     with pytest.raises(Diverged, match="nothing was published"):
         assess(network, data)
+
+
+def test_version_is_assessed_as_its_training_did(tiny_cifar10: Path, published: Published) -> None:
+    """A second assessment finds what the training published, on the same split, and changes nothing on the disk."""
+    before = read_card(published.folder)
+
+    card = reassess(evaluation(tiny_cifar10, published, update_card=False))
+
+    assert card == published.card
+    assert read_card(published.folder) == before
+
+
+def test_assessment_is_written_when_asked(tiny_cifar10: Path, published: Published) -> None:
+    """With the flag, what was found takes the place of what the card said."""
+    reassess(evaluation(tiny_cifar10, published, update_card=True))
+
+    assert read_card(published.folder) == published.card

@@ -36,6 +36,13 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
 
 
+def assert_tells_quality(lines: list[str]) -> None:
+    accuracy, calibration, precision = lines
+    assert re.fullmatch(r"  test accuracy [\d.]+% on 40 images, one forward pass each", accuracy)
+    assert re.fullmatch(r"  ECE [\d.]+ \(before temperature [\d.]+: [\d.]+\)", calibration)
+    assert re.fullmatch(r"  bf16: accuracy [\d.]+%, fp32's label on [\d.]+% \((may|may not) be served\)", precision)
+
+
 def test_help_lists_every_flag() -> None:
     """`--help` shows all knobs, and exits without training."""
     finished = run(trainer("--help"))
@@ -91,10 +98,39 @@ def test_successful_run(
     output = capsys.readouterr()
     _, *summary = output.out.splitlines()
     assert summary[0] == f"published quick version 1 in {tmp_path}/models/quick/1"
-    assert re.fullmatch(r"  test accuracy [\d.]+% on 40 images, one forward pass each", summary[1])
-    assert re.fullmatch(r"  ECE [\d.]+ \(before temperature [\d.]+: [\d.]+\)", summary[2])
-    assert re.fullmatch(r"  trained in [\d.]+ minutes on .+ threads", summary[3])
+    assert_tells_quality(summary[1:4])
+    assert re.fullmatch(r"  trained in [\d.]+ minutes on .+ threads", summary[4])
     assert output.err == ""
+
+
+def test_evaluation(
+    tiny_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` prints what is found of a published version, in the words of the run that published it."""
+    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models")]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, "--epochs", "1"])
+    main()
+    _, _, *published, _ = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", *settings, "--model", "quick", "--device", "cpu"])
+
+    main()
+
+    title, *found = capsys.readouterr().out.splitlines()
+    assert title == "quick version 1"
+    assert found == published
+
+
+def test_evaluation_of_an_unknown_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` of a model that was never published is one line."""
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", "--repository", str(tmp_path)])
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "cifarserve-train: unknown model 'whitened': expected one of none\n"
 
 
 def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from models.errors import UnknownArchitecture
 from models.repository import Repository
 from training.augmentation import Augmentation
-from training.config import TrainingConfig
+from training.config import EvaluationConfig, TrainingConfig
 from training.recipes import RECIPES
 
 
@@ -117,9 +118,10 @@ def test_largest_seed_can_be_drawn_from() -> None:
     assert seed * 1_000_003 + 1_000_000 < 2**63
 
 
-def test_every_knob_is_explained() -> None:
+@pytest.mark.parametrize("config", [TrainingConfig, EvaluationConfig])
+def test_every_knob_is_explained(config: type[BaseSettings]) -> None:
     """Every flag has a help text."""
-    unexplained = [name for name, field in TrainingConfig.model_fields.items() if not field.description]
+    unexplained = [name for name, field in config.model_fields.items() if not field.description]
 
     assert unexplained == []
 
