@@ -17,7 +17,8 @@ def read_card(folder: Path) -> Card:
     """Return the card of the version in `folder`.
 
     Raises:
-        CheckpointDamaged: the card is missing, is not valid, or describes other preprocessing.
+        CheckpointDamaged: the card is missing, is not valid, is another version's, or describes other
+            preprocessing.
     """
     path = folder / CARD_FILE
     try:
@@ -28,6 +29,8 @@ def read_card(folder: Path) -> Card:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise CheckpointDamaged(f"{path}: {where}: {first['msg']}") from exc
+    if (card.model, str(card.version)) != (folder.parent.name, folder.name):
+        raise CheckpointDamaged(f"{path}: is the card of model {card.model!r} version {card.version}")
     if (card.preprocessing, card.labels) != (Preprocessing(), LABELS):
         raise CheckpointDamaged(f"{path}: its preprocessing or labels are not those of this release")
     return card

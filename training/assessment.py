@@ -13,7 +13,7 @@ from training.calibration import fit_temperature
 from training.config import EvaluationConfig
 from training.data import Cifar10, Split, load_cifar10
 from training.device import select_device
-from training.errors import Diverged
+from training.errors import DataMissing, Diverged
 from training.evaluation import accuracy, evaluate, measure
 
 
@@ -54,7 +54,7 @@ def reassess(config: EvaluationConfig) -> Card:
 
     Raises:
         ModelError: there is no such version, or it is damaged.
-        DataMissing: the data set is not where it was said to be.
+        DataMissing: the data set is not where it was said to be, or not the one that was trained on.
         OSError: the card cannot be written.
     """
     folder = Repository(config.repository).folder(config.model, config.version)
@@ -67,6 +67,8 @@ def reassess(config: EvaluationConfig) -> Card:
         seed=int(str(settings["seed"])),
         download=False,
     ).to(device)
+    if data.digest != loaded.card.training.data_digest:
+        raise DataMissing(f"CIFAR-10 in {config.data} is not the data that {folder} was trained on: its digest differs")
     found = assess(loaded.network, data)
     card = loaded.card.model_copy(update={field.name: getattr(found, field.name) for field in fields(found)})
     if config.update_card:

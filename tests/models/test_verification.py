@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_damaged_card(version: Path, damage: Callable[[Path], None], message: st
         read_card(version)
     assert str(caught.value).startswith(f"{version}/")
     assert "\n" not in str(caught.value)
+
+
+def test_card_of_another_version(version: Path) -> None:
+    """A version that was copied under another number is refused: its answers would name the wrong one."""
+    copy = version.parent / "7"
+    shutil.copytree(version, copy)
+
+    with pytest.raises(CheckpointDamaged, match=r"7/model\.json: is the card of model 'quick' version 1"):
+        read_card(copy)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from models import checkpoint, registry
+from models.checkpoint import update_card
 from models.variants import prepare
 from models.verification import read_card
 from training.assessment import assess, reassess
 from training.calibration import fit_temperature
 from training.config import EvaluationConfig, TrainingConfig
 from training.data import Cifar10, load_cifar10
-from training.errors import Diverged
+from training.errors import DataMissing, Diverged
 from training.evaluation import accuracy, evaluate, measure
 from training.loop import train
 from training.publication import Published
@@ -98,3 +99,13 @@ def test_assessment_is_written_when_asked(tiny_cifar10: Path, published: Publish
     reassess(evaluation(tiny_cifar10, published, update_card=True))
 
     assert read_card(published.folder) == published.card
+
+
+def test_other_data_are_refused(tiny_cifar10: Path, published: Published) -> None:
+    """A version is assessed only on the data set that it was trained on."""
+    card = published.card
+    other = card.model_copy(update={"training": card.training.model_copy(update={"data_digest": "0" * 64})})
+    update_card(published.folder, other)
+
+    with pytest.raises(DataMissing, match="is not the data that"):
+        reassess(evaluation(tiny_cifar10, published, update_card=False))
