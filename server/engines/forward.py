@@ -4,9 +4,11 @@ Knows PyTorch and the shared slots; knows no sockets and no processes. On a CPU,
 in more than one thread of Python.
 """
 
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import torch
@@ -101,14 +103,13 @@ class Forward:
         """Fill the first `count` rows of the slot's scores from its pictures."""
         if self._device.type == "cpu":
             torch.set_num_threads(self._threads_for(count))
-        images = torch.from_numpy(slot.images[:count]).to(self._device)
-        inputs = normalize(images, dtype=PRECISIONS[self._precision])
+        views = _views(slot)
+        inputs = normalize(views.images[:count].to(self._device), dtype=PRECISIONS[self._precision])
         logits = self._networks[self._precision](inputs).float()
-        probabilities, indices = (
-            (logits / self._card.temperature).softmax(dim=1).sort(dim=1, descending=True, stable=True)
-        )
-        slot.probabilities[:count] = probabilities.cpu().numpy()
-        slot.indices[:count] = indices.cpu().numpy()
+        probabilities = (logits / self._card.temperature).softmax(dim=1)
+        ordered, indices = probabilities.sort(dim=1, descending=True, stable=True)
+        views.probabilities[:count] = ordered
+        views.indices[:count] = indices
 
     def _threads_for(self, size: int) -> int:
         return next((threads for limit, threads in self._threads.items() if size <= limit), self._threads_allowed[0])
@@ -143,6 +144,19 @@ class Forward:
         started = time.perf_counter()
         self.compute(slot, size)
         return time.perf_counter() - started
+
+
+class _Views(NamedTuple):
+    """A slot's arrays as tensors over the same memory."""
+
+    images: torch.Tensor
+    probabilities: torch.Tensor
+    indices: torch.Tensor
+
+
+@functools.cache
+def _views(slot: Slot) -> _Views:
+    return _Views(*map(torch.from_numpy, (slot.images, slot.probabilities, slot.indices)))
 
 
 def _precisions(card: Card, wanted: str) -> tuple[str, ...]:

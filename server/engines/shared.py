@@ -17,7 +17,7 @@ from models.preprocessing import IMAGE_BYTES, IMAGE_SHAPE
 _SCORE_BYTES = len(LABELS) * (1 + 4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """Room for one batch.
 
