@@ -1,4 +1,4 @@
-"""A trained network made ready to serve: batch normalization folded away, in one floating type, channels last.
+"""A trained network made ready to serve: normalization folded, pools made cheap, one floating type, channels last.
 
 The same functions prepare the network that training assesses and the one that serving runs, so that
 the card's figures are about what is served.
@@ -15,6 +15,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloa
 def prepare(network: nn.Module, *, precision: str) -> nn.Module:
     """Return a copy of `network` for inference: takes and computes `precision`, channels last."""
     prepared = fold_normalization(copy.deepcopy(network).eval())
+    _replace_pools(prepared)
     return prepared.to(PRECISIONS[precision]).to(memory_format=torch.channels_last)
 
 
@@ -38,6 +39,22 @@ def fold_normalization(network: nn.Module) -> nn.Module:
                 _fold(before[-1], norm)
                 module[place] = nn.Identity()
     return network
+
+
+class _Halve(nn.Module):
+    """MaxPool2d(2) by two comparisons of whole rows: half the time, as no position of a maximum is kept."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        height, width = (size // 2 * 2 for size in inputs.shape[2:])
+        rows = torch.maximum(inputs[:, :, 0:height:2], inputs[:, :, 1:height:2])
+        return torch.maximum(rows[:, :, :, 0:width:2], rows[:, :, :, 1:width:2])
+
+
+def _replace_pools(network: nn.Module) -> None:
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.MaxPool2d) and (child.kernel_size, child.stride, child.padding) == (2, 2, 0):
+                module.register_module(name, _Halve())
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -20,7 +20,7 @@ from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
 from server.cpus import usable_cpus
 from server.decoding import Decoder
-from server.engines.local import SLOTS, LocalEngine, LocalEngineSettings
+from server.engines.local import LocalEngine, LocalEngineSettings
 from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
@@ -52,7 +52,7 @@ async def serve(settings: ServerSettings) -> None:
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
             max_queue_items=settings.max_queue_items,
-            max_batches_under_way=SLOTS,
+            max_batches_under_way=_lanes(settings) + 1,
         ),
         metrics=metrics,
     )
@@ -142,6 +142,10 @@ def _decoder(settings: ServerSettings) -> Decoder:
     )
 
 
+def _lanes(settings: ServerSettings) -> int:
+    return settings.lanes or usable_cpus()
+
+
 def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path], LocalEngine]:
     def make(folder: Path) -> LocalEngine:
         return LocalEngine(
@@ -149,7 +153,7 @@ def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path],
                 folder=str(folder),
                 device=settings.device,
                 precision=settings.precision,
-                threads=settings.threads,
+                lanes=_lanes(settings),
                 max_batch_size=settings.max_batch_size,
                 log_format=settings.log_format,
                 log_level=settings.log_level,

@@ -182,6 +182,9 @@ class Batcher(Generic[Item, Result]):
     async def _change(self, within_seconds: float | None) -> None:
         """Return when something was submitted or finished, the drain began, or `within_seconds` passed."""
         self._changed.clear()
+        if within_seconds is None:
+            await self._changed.wait()
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._changed.wait()

@@ -46,24 +46,35 @@ def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
     return request.top_k
 
 
-def to_results(
-    decoded: Sequence[Decoded], scores: Sequence[Scores], *, labels: Sequence[str], top_k: int
-) -> list[pb.Result]:
-    """Return one result per picture, in their order: predictions where it could be read, else its error.
+def to_response(
+    request: pb.PredictRequest,
+    card: Card,
+    decoded: Sequence[Decoded],
+    answer: Answer[Scores] | None,
+    timings: pb.Timings,
+    *,
+    top_k: int,
+) -> pb.PredictResponse:
+    """Return the answer to a request: one result per picture, in their order.
 
     Args:
+        request: its id is echoed.
+        card: of the model that answered.
         decoded: pixels or an error for each picture.
-        scores: for each of those that have pixels.
-        labels: the names of the labels.
-        top_k: how many predictions to give, most probable first.
+        answer: scores for each of those that have pixels; None when there are none.
+        timings: the server-side durations.
+        top_k: how many predictions to give for each picture, most probable first.
     """
-    remaining = iter(scores)
-    return [
-        pb.Result(error=_to_error(outcome))
-        if isinstance(outcome, InvalidImage)
-        else _to_result(next(remaining), labels, top_k)
-        for outcome in decoded
-    ]
+    response = pb.PredictResponse(model=to_identity(card), timings=timings, id=request.id)
+    remaining = iter(answer.results if answer else ())
+    for outcome in decoded:
+        # Added in place: a message that is built first would be copied into its parent.
+        result = response.results.add()
+        if isinstance(outcome, InvalidImage):
+            result.error.CopyFrom(_to_error(outcome))
+        else:
+            _add_predictions(result, next(remaining), card.labels, top_k)
+    return response
 
 
 def to_timings(answer: Answer[Scores] | None, decode_seconds: float, *, total_seconds: float) -> pb.Timings:
@@ -92,13 +103,9 @@ def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
     return pb.ModelIdentity(name=name, version=version, digest=digest)
 
 
-def _to_result(scores: Scores, labels: Sequence[str], top_k: int) -> pb.Result:
-    return pb.Result(
-        predictions=[
-            pb.Prediction(label=labels[index], index=index, probability=probability)
-            for index, probability in zip(scores.indices[:top_k], scores.probabilities[:top_k], strict=True)
-        ]
-    )
+def _add_predictions(result: pb.Result, scores: Scores, labels: Sequence[str], top_k: int) -> None:
+    for index, probability in zip(scores.indices[:top_k], scores.probabilities[:top_k], strict=True):
+        result.predictions.add(label=labels[index], index=index, probability=probability)
 
 
 def _to_error(error: ServingError) -> pb.Error:

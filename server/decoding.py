@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from server.engines import Pixels
 from server.errors import InvalidImage, Overloaded
-from server.images import ImageLimits, Pixels, decode_image, decode_rgb, open_image, to_pixels
+from server.images import ImageLimits, decode_image, decode_rgb, open_image, to_pixels
 
 # A picture under both bounds is decoded in less time than a hop to another thread and back costs.
 _INLINE_BYTES = 16 * 1024
@@ -62,7 +63,7 @@ class Decoder:
         self._pool.shutdown(cancel_futures=True)
 
     async def decode(self, pictures: Sequence[Picture]) -> list[Decoded]:
-        """Return each picture's pixels, uint8 (32, 32, 3), or why it cannot be read, in their order.
+        """Return each picture's pixels, or why it cannot be read, in their order.
 
         Raises:
             Overloaded: too many bytes wait for a thread already.

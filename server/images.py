@@ -8,15 +8,13 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from models.preprocessing import IMAGE_BYTES, IMAGE_SHAPE, IMAGE_SIZE_PX
+from models.preprocessing import IMAGE_BYTES, IMAGE_SIZE_PX
+from server.engines import Pixels
 from server.errors import InvalidImage
-
-Pixels = npt.NDArray[np.uint8]
 
 _FORMATS = ("JPEG", "PNG")
 _SIZE = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
@@ -32,18 +30,18 @@ class ImageLimits:
 
 
 def decode_rgb(data: bytes) -> Pixels:
-    """Return raw 8-bit HWC bytes as uint8 (32, 32, 3), without a copy.
+    """Return raw 8-bit HWC bytes as they are.
 
     Raises:
         InvalidImage: not exactly 3072 bytes.
     """
     if len(data) != IMAGE_BYTES:
         raise InvalidImage(f"expected {IMAGE_BYTES} bytes (32x32 RGB), got {len(data)}")
-    return np.frombuffer(data, np.uint8).reshape(IMAGE_SHAPE)
+    return data
 
 
 def decode_image(data: bytes, *, limits: ImageLimits) -> Pixels:
-    """Return a JPEG or PNG file as uint8 (32, 32, 3), RGB.
+    """Return a JPEG or PNG file as 32x32 RGB pixels.
 
     Raises:
         InvalidImage: as `open_image` and `to_pixels` do.
@@ -71,7 +69,7 @@ def open_image(data: bytes, *, limits: ImageLimits) -> Image.Image:
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """Decode an opened picture and return it as uint8 (32, 32, 3), RGB.
+    """Decode an opened picture and return it as 32x32 RGB pixels.
 
     It is turned upright by its EXIF orientation, transparency is laid over white, grey, palette,
     16-bit and CMYK pictures become RGB, and the largest central square is scaled with antialiasing.
@@ -80,7 +78,7 @@ def to_pixels(image: Image.Image) -> Pixels:
         InvalidImage: the file is damaged.
     """
     try:
-        return np.asarray(_to_square_rgb(image))
+        return _to_square_rgb(image).tobytes()
     except Exception as exc:  # whatever a parser of hostile bytes raises is the picture's fault
         raise InvalidImage(f"damaged {image.format} file") from exc
 

@@ -72,15 +72,13 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidImage)]
         decode_seconds = time.monotonic() - started
         answer = await served.batcher.submit(readable, deadline=deadline) if readable else None
-        results = conversions.to_results(
-            decoded, answer.results if answer else (), labels=served.card.labels, top_k=top_k
-        )
         timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
+        labels = served.card.labels
         self._metrics.observe_predict(
             PredictRecord(
                 served.card.model,
                 served.card.version,
-                labels=tuple(result.predictions[0].label for result in results if result.predictions),
+                labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
                 invalid=len(decoded) - len(readable),
                 decode_seconds=decode_seconds,
                 total_seconds=time.monotonic() - started,
@@ -88,9 +86,7 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         )
         if len(decoded) == 1 and isinstance(decoded[0], InvalidImage):
             raise decoded[0]
-        return pb.PredictResponse(
-            results=results, model=conversions.to_identity(served.card), timings=timings, id=request.id
-        )
+        return conversions.to_response(request, served.card, decoded, answer, timings, top_k=top_k)
 
     async def _read_stream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:
         """Start on each request as it comes; when reading ends or is cancelled, finish what was started."""

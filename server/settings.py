@@ -38,8 +38,8 @@ class ServerSettings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: the fastest on this machine that the checkpoint's card allows"
     )
-    threads: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="CPU threads of one forward pass; 0: whatever is fastest for each batch size"
+    lanes: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="batches of one model computed side by side; 0: as many as CPUs that this process may use"
     )
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="most images in one forward pass")
     max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(

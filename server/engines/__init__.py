@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
-Pixels = npt.NDArray[np.uint8]
+Pixels = bytes
+"""A picture: 3072 bytes, 32 rows of 32 pixels of red, green and blue."""
 
 
 class Scores(NamedTuple):
@@ -53,7 +51,7 @@ class Engine(Protocol):
         """Return the scores of each picture, in their order.
 
         Args:
-            images: uint8 (32, 32, 3), RGB, at least one and at most the engine's batch size.
+            images: at least one and at most the engine's batch size.
 
         Raises:
             EngineFailed: the forward pass failed.

@@ -1,7 +1,7 @@
-"""The forward pass: a network, a device, a precision, and as many threads as are fastest for a batch.
+"""The forward pass: a network, a device and a precision. Knows PyTorch and the shared slots; no sockets.
 
-Knows PyTorch and the shared slots; knows no sockets and no processes. On a CPU, nothing here runs
-in more than one thread of Python.
+On a CPU a pass runs in one thread. Two passes side by side do more than one pass in two threads: that
+one waits some twenty times for its slower half, which shares its core with the event loop.
 """
 
 import functools
@@ -17,15 +17,12 @@ from models import checkpoint
 from models.card import Card
 from models.preprocessing import normalize
 from models.variants import PRECISIONS, prepare
-from server.cpus import usable_cpus
 from server.engines.shared import Slot
 from server.errors import StartError
 
 _log = structlog.get_logger(__name__)
 
 _MEASURED_PASSES = 3
-# More threads take a core from the event loop: they must be worth it.
-_WORTHWHILE_SPEEDUP = 1.25
 
 
 def select_device(name: str) -> torch.device:
@@ -56,14 +53,13 @@ class ForwardInfo:
 class Forward:
     """One network, ready to compute batches in shared slots."""
 
-    def __init__(self, folder: Path, *, device: torch.device, precision: str, threads: int) -> None:
+    def __init__(self, folder: Path, *, device: torch.device, precision: str) -> None:
         """Load the version in `folder`.
 
         Args:
             folder: a version's folder.
             device: where to compute.
             precision: fp32, bf16, or auto for the fastest that the card allows.
-            threads: of one forward pass on the CPU; 0 for whatever is fastest for each batch size.
 
         Raises:
             ModelError: the version is damaged, or its architecture is unknown.
@@ -72,8 +68,6 @@ class Forward:
         loaded = checkpoint.load(folder, device=device)
         self._card = loaded.card
         self._device = device
-        self._threads_allowed = _threads_to_try(threads, device)
-        self._threads: dict[int, int] = {}
         self._networks = {name: prepare(loaded.network, precision=name) for name in _precisions(loaded.card, precision)}
         self._precision = next(iter(self._networks))
 
@@ -83,17 +77,16 @@ class Forward:
         return ForwardInfo(str(self._device), self._precision)
 
     def warm_up(self, slot: Slot) -> dict[int, float]:
-        """Choose precision and threads by measuring; run every batch size once; return seconds by batch size."""
+        """Choose the precision by measuring; run every batch size once; return seconds by batch size."""
         slot.images[:] = 127
         largest = len(slot.images)
         self._precision = self._fastest_precision(slot, largest)
-        seconds = {size: self._choose_threads(slot, size) for size in _measured_sizes(largest)}
+        seconds = {size: self._measure(slot, size) for size in _measured_sizes(largest)}
         for size in range(1, largest + 1):  # the first pass of each size builds its kernels
             self.compute(slot, size)
         _log.info(
             "measured",
             precision=self._precision,
-            threads={size: self._threads_for(size) for size in seconds},
             batch_ms={size: round(cost * 1000, 2) for size, cost in seconds.items()},
         )
         return seconds
@@ -101,8 +94,6 @@ class Forward:
     @torch.inference_mode()
     def compute(self, slot: Slot, count: int) -> None:
         """Fill the first `count` rows of the slot's scores from its pictures."""
-        if self._device.type == "cpu":
-            torch.set_num_threads(self._threads_for(count))
         views = _views(slot)
         inputs = normalize(views.images[:count].to(self._device), dtype=PRECISIONS[self._precision])
         logits = self._networks[self._precision](inputs).float()
@@ -111,29 +102,12 @@ class Forward:
         views.probabilities[:count] = ordered
         views.indices[:count] = indices
 
-    def _threads_for(self, size: int) -> int:
-        return next((threads for limit, threads in self._threads.items() if size <= limit), self._threads_allowed[0])
-
     def _fastest_precision(self, slot: Slot, size: int) -> str:
         def seconds(name: str) -> float:
             self._precision = name
             return self._measure(slot, size)
 
         return min(self._networks, key=seconds)
-
-    def _choose_threads(self, slot: Slot, size: int) -> float:
-        """Use one thread for this size unless more are clearly faster; return the seconds of one pass."""
-        best = 0.0
-        for threads in self._threads_allowed:
-            previous = self._threads.get(size, threads)
-            self._threads[size] = threads
-            self._threads = dict(sorted(self._threads.items()))
-            seconds = self._measure(slot, size)
-            if not best or seconds * _WORTHWHILE_SPEEDUP < best:
-                best = seconds
-            else:
-                self._threads[size] = previous
-        return best
 
     def _measure(self, slot: Slot, size: int) -> float:
         """Return the seconds of the fastest of a few passes."""
@@ -164,13 +138,6 @@ def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
     if wanted == "auto":
         return card.allowed_precisions()
     return (wanted,)
-
-
-def _threads_to_try(wanted: int, device: torch.device) -> tuple[int, ...]:
-    if device.type != "cpu":
-        return (1,)
-    cpus = usable_cpus()
-    return (wanted,) if wanted else tuple(sorted({1, cpus}))
 
 
 def _measured_sizes(largest: int) -> tuple[int, ...]:

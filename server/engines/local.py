@@ -18,13 +18,13 @@ from typing import Self
 import structlog
 
 from models.errors import CheckpointDamaged
+from models.preprocessing import IMAGE_BYTES
 from server.engines import EngineInfo, Pixels, Scores
 from server.engines.shared import SharedBatches, Slot
 from server.errors import EngineFailed, StartError
 
 _log = structlog.get_logger(__name__)
 
-SLOTS = 2  # one batch is computed while the next is put in place
 REQUEST = struct.Struct("<BI")  # slot, number of pictures
 REPLY = struct.Struct("<BB")  # slot, 0 when it went well; else a text follows
 READY, REFUSED, FAILED = b"R", b"D", b"F"  # first byte of the first message: info, damaged model, no device
@@ -39,7 +39,7 @@ class LocalEngineSettings:
         folder: a version's folder.
         device: auto, cpu or cuda[:n].
         precision: auto, fp32 or bf16.
-        threads: CPU threads of one forward pass; 0: whatever is fastest.
+        lanes: how many batches are computed at the same time, each in one thread.
         max_batch_size: the largest batch that will be given.
         log_format: console or json.
         log_level: the least severe line to log.
@@ -48,20 +48,21 @@ class LocalEngineSettings:
     folder: str
     device: str
     precision: str
-    threads: int
+    lanes: int
     max_batch_size: int
     log_format: str
     log_level: str
 
 
 class LocalEngine:
-    """Computes batches of one version in a process of its own; two batches may be under way."""
+    """Computes batches of one version in a process of its own; one batch more than it has lanes may be under way."""
 
     def __init__(self, settings: LocalEngineSettings, *, on_death: Callable[[str], None]) -> None:
         """Nothing runs before the engine is entered; `on_death` is told once if the process ends by itself."""
         self._settings = settings
         self._on_death = on_death
-        self._free = asyncio.Semaphore(SLOTS)
+        self._slots = settings.lanes + 1  # while the lanes are busy the next batch is put in place
+        self._free = asyncio.Semaphore(self._slots)
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._leaving = False
 
@@ -72,10 +73,10 @@ class LocalEngine:
             CheckpointDamaged: the version cannot be loaded.
             StartError: the device is not there, or the process died.
         """
-        self._batches = SharedBatches.create(max_batch_size=self._settings.max_batch_size, slots=SLOTS)
+        self._batches = SharedBatches.create(max_batch_size=self._settings.max_batch_size, slots=self._slots)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(0)
-        arguments = json.dumps({**asdict(self._settings), "descriptor": self._batches.descriptor})
+        arguments = json.dumps({**asdict(self._settings), "descriptor": self._batches.descriptor, "slots": self._slots})
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "server.engines.worker", arguments,
@@ -115,13 +116,12 @@ class LocalEngine:
     async def predict(self, images: Sequence[Pixels]) -> list[Scores]:
         """Return the scores of each picture: see `Engine.predict`."""
         async with self._free:
-            number = next(number for number in range(SLOTS) if number not in self._answers)
+            number = next(number for number in range(self._slots) if number not in self._answers)
             slot = self._batches.slots[number]
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._answers[number] = answer
             try:
-                for row, image in enumerate(images):
-                    slot.images[row] = image
+                slot.pixels[: len(images) * IMAGE_BYTES] = b"".join(images)
                 self._send(REQUEST.pack(number, len(images)))
                 await answer
                 return _read_scores(slot, len(images))
@@ -183,9 +183,6 @@ def _read_scores(slot: Slot, count: int) -> list[Scores]:
 def _environment() -> dict[str, str]:
     """Return the process's environment: what the user set, and what makes forward passes fast where nothing is set."""
     return {
-        # OpenMP's threads spin this often (about 0.1 ms) for the next part of a pass, then they sleep. Sleeping
-        # at once costs a pass of 20 parts a millisecond; spinning on takes the event loop's core.
-        "GOMP_SPINCOUNT": "50000",
         # Activations of some MiB come and go with every pass. By default each is mapped and unmapped, and the
         # kernel clears its pages: up to 40 % of a pass.
         "MALLOC_MMAP_THRESHOLD_": str(2**30),

@@ -19,14 +19,16 @@ _SCORE_BYTES = len(LABELS) * (1 + 4)
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Room for one batch.
+    """Room for one batch; the arrays and `pixels` are views of the same memory.
 
     Attributes:
+        pixels: the bytes of `images`, picture after picture.
         images: uint8 (max_batch_size, 32, 32, 3).
         probabilities: float32 (max_batch_size, labels), largest first.
         indices: uint8 (max_batch_size, labels): the label that each probability belongs to.
     """
 
+    pixels: memoryview
     images: npt.NDArray[np.uint8]
     probabilities: npt.NDArray[np.float32]
     indices: npt.NDArray[np.uint8]
@@ -61,6 +63,7 @@ def _slot(memory: mmap.mmap, number: int, max_batch_size: int) -> Slot:
     indices = probabilities + max_batch_size * len(LABELS) * 4
     scores_shape = (max_batch_size, len(LABELS))
     return Slot(
+        pixels=memoryview(memory)[images:probabilities],
         images=np.ndarray((max_batch_size, *IMAGE_SHAPE), np.uint8, memory, images),
         probabilities=np.ndarray(scores_shape, np.float32, memory, probabilities),
         indices=np.ndarray(scores_shape, np.uint8, memory, indices),

@@ -8,14 +8,16 @@ import json
 import signal
 import socket
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
+import torch
 
 from models.errors import ModelError
 from server.engines.forward import Forward, select_device
-from server.engines.local import FAILED, READY, REFUSED, REPLY, REQUEST, SLOTS, LocalEngineSettings
+from server.engines.local import FAILED, READY, REFUSED, REPLY, REQUEST, LocalEngineSettings
 from server.engines.shared import SharedBatches
 from server.errors import StartError
 from server.logs import configure_logging
@@ -29,17 +31,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     arguments = json.loads(sys.argv[1])
-    descriptor = arguments.pop("descriptor")
+    descriptor, slots = arguments.pop("descriptor"), arguments.pop("slots")
     settings = LocalEngineSettings(**arguments)
     configure_logging(log_format=settings.log_format, level=settings.log_level)
+    torch.set_num_threads(1)  # of one pass; the lanes work side by side
     server = socket.socket(fileno=0)
-    batches = SharedBatches(descriptor, max_batch_size=settings.max_batch_size, slots=SLOTS)
+    batches = SharedBatches(descriptor, max_batch_size=settings.max_batch_size, slots=slots)
     try:
         forward = Forward(
             Path(settings.folder),
             device=select_device(settings.device),
             precision=settings.precision,
-            threads=settings.threads,
         )
         batch_seconds = forward.warm_up(batches.slots[0])
     except ModelError as exc:
@@ -49,10 +51,17 @@ def main() -> None:
         server.send(FAILED + str(exc).encode())
         return
     server.send(READY + json.dumps({**asdict(forward.info), "batch_seconds": batch_seconds}).encode())
-    _compute_until_closed(server, batches, forward)
+    lanes = [
+        threading.Thread(target=_compute_until_closed, args=(server, batches, forward)) for _ in range(settings.lanes)
+    ]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
 
 
 def _compute_until_closed(server: socket.socket, batches: SharedBatches, forward: Forward) -> None:
+    """One lane: whichever is free takes the next message from the socket; the kernel is the queue."""
     while message := server.recv(REQUEST.size):
         number, count = REQUEST.unpack(message)
         try:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
+from server.batcher import Answer
 from server.catalog import BatchLimits, Catalog
-from server.conversions import to_results
+from server.conversions import to_response
 from server.decoding import Decoder
 from server.engines import Scores
 from server.errors import InvalidImage
@@ -24,6 +24,7 @@ from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
 from server.servicer import ClassifierServicer
+from tests.conftest import make_card
 from tests.fakes import FakeEngine
 from tests.polling import eventually
 
@@ -295,12 +296,11 @@ async def test_metrics_agree_with_what_the_client_saw(service: Service) -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
 def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
     """Whatever the mix, each bad picture has its error and each good one its own label."""
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    decoded = [pixels if good else InvalidImage("bad") for good in readable]
+    decoded = [bytes(3072) if good else InvalidImage("bad") for good in readable]
     scores = [Scores([place % 10], [1.0]) for place, good in enumerate(readable) if good]
-    results = to_results(decoded, scores, labels=[str(index) for index in range(10)], top_k=1)
+    answer = Answer(scores, queue_seconds=0, compute_seconds=0, batch_size=len(scores))
+    card = make_card("quick", "quick", 1, "0" * 64)
+    results = to_response(pb.PredictRequest(), card, decoded, answer, pb.Timings(), top_k=1).results
 
     assert [bool(result.predictions) for result in results] == readable
-    assert all(
-        result.predictions[0].label == str(place % 10) for place, result in enumerate(results) if result.predictions
-    )
+    assert all(result.predictions[0].index == place % 10 for place, result in enumerate(results) if result.predictions)

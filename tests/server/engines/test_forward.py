@@ -17,8 +17,8 @@ def slot() -> Slot:
     return slot
 
 
-def make_forward(repository: Path, *, precision: str = "fp32", threads: int = 1) -> Forward:
-    return Forward(repository / "quick" / "2", device=CPU, precision=precision, threads=threads)
+def make_forward(repository: Path, *, precision: str = "fp32") -> Forward:
+    return Forward(repository / "quick" / "2", device=CPU, precision=precision)
 
 
 def test_warm_up_measures_powers_of_two_and_the_largest(repository: Path, slot: Slot) -> None:
@@ -64,6 +64,6 @@ def test_gpu_agrees_with_the_cpu(repository: Path, slot: Slot) -> None:
     """The GPU gives nearly the CPU's probabilities."""
     make_forward(repository).compute(slot, 8)
     exact = slot.probabilities.copy()
-    Forward(repository / "quick" / "2", device=torch.device("cuda"), precision="fp32", threads=1).compute(slot, 8)
+    Forward(repository / "quick" / "2", device=torch.device("cuda"), precision="fp32").compute(slot, 8)
 
     assert np.abs(slot.probabilities - exact).max() <= 1e-2

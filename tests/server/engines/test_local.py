@@ -24,7 +24,7 @@ def settings(folder: Path, *, device: str = "cpu") -> LocalEngineSettings:
         folder=str(folder),
         device=device,
         precision="fp32",
-        threads=1,
+        lanes=2,
         max_batch_size=8,
         log_format="json",
         log_level="warning",
@@ -43,7 +43,7 @@ async def engine(repository: Path, deaths: list[str]) -> AsyncIterator[LocalEngi
 
 
 def pictures(count: int, *, seed: int = 0) -> list[Pixels]:
-    return list(np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8))
+    return [picture.tobytes() for picture in np.random.default_rng(seed).integers(0, 256, (count, 3072), np.uint8)]
 
 
 def by_label(scores: Scores) -> list[float]:
@@ -57,7 +57,8 @@ async def test_scores_are_those_of_a_plain_forward_pass(engine: LocalEngine, rep
     found = [by_label(scores) for scores in await engine.predict(images)]
     loaded = checkpoint.load(repository / "quick" / "2", device=torch.device("cpu"))
     with torch.inference_mode():
-        logits = loaded.network(normalize(torch.from_numpy(np.stack(images)), dtype=torch.float32))
+        pixels = np.frombuffer(b"".join(images), np.uint8).reshape(-1, 32, 32, 3)
+        logits = loaded.network(normalize(torch.tensor(pixels), dtype=torch.float32))
     expected = (logits / loaded.card.temperature).softmax(dim=1).numpy()
 
     assert np.abs(np.array(found) - expected).max() <= 1e-5
