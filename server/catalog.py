@@ -3,6 +3,7 @@
 Knows no protocol; the doors ask it for a model by name.
 """
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
@@ -110,16 +111,18 @@ class Catalog:
         self._default = default
 
     async def __aenter__(self) -> Self:
-        """Load and warm up every model, one after the other.
+        """Load and warm up every model, side by side; each answers as soon as it is ready.
 
         Raises:
             StartError: one cannot be loaded.
         """
         async with contextlib.AsyncExitStack() as stack:
-            for name, folder in self._folders.items():
-                with _as_start_error():
-                    served = await self._start(name, folder, stack)
-                self._statuses[name] = replace(self._statuses[name], state=ModelState.READY, served=served)
+            starting = [self._start(name, folder, stack) for name, folder in self._folders.items()]
+            # All are awaited, so that none is still starting when the others are taken down.
+            for outcome in await asyncio.gather(*starting, return_exceptions=True):
+                if outcome is not None:
+                    with _as_start_error():
+                        raise outcome
             self._stack = stack.pop_all()
         return self
 
@@ -153,7 +156,7 @@ class Catalog:
         """Return all models, sorted by name."""
         return tuple(self._statuses.values())
 
-    async def _start(self, name: str, folder: Path, stack: contextlib.AsyncExitStack) -> ServedModel:
+    async def _start(self, name: str, folder: Path, stack: contextlib.AsyncExitStack) -> None:
         try:
             engine = await stack.enter_async_context(self._make_engine(folder))
         except ModelError:
@@ -183,7 +186,9 @@ class Catalog:
             precision=engine.info.precision,
             test_accuracy=card.test.accuracy,
         )
-        return ServedModel(card, engine, batcher)
+        self._statuses[name] = replace(
+            self._statuses[name], state=ModelState.READY, served=ServedModel(card, engine, batcher)
+        )
 
 
 def _choose_default(names: tuple[str, ...], wanted: str, repository: Path) -> str:

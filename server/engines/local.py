@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -76,12 +77,8 @@ class LocalEngine:
         self._batches = SharedBatches.create(max_batch_size=self._settings.max_batch_size, slots=self._slots)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(0)
-        arguments = json.dumps({**asdict(self._settings), "descriptor": self._batches.descriptor, "slots": self._slots})
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "server.engines.worker", arguments,
-                stdin=theirs.fileno(), stdout=2, pass_fds=[self._batches.descriptor], env=_environment(),
-            )  # fmt: skip
+            self._process = self._spawn(theirs)
         try:
             self._info = await self._first_message()
         except BaseException:
@@ -96,11 +93,10 @@ class LocalEngine:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
+            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
         os.close(self._batches.descriptor)
 
     @property
@@ -127,6 +123,17 @@ class LocalEngine:
                 return _read_scores(slot, len(images))
             finally:
                 del self._answers[number]
+
+    def _spawn(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        arguments = {**asdict(self._settings), "descriptor": self._batches.descriptor, "slots": self._slots}
+        # Not asyncio's: that forks, which gRPC's threads do not like; this starts the program without a fork.
+        return subprocess.Popen(
+            [sys.executable, "-m", "server.engines.worker", json.dumps(arguments)],
+            stdin=theirs.fileno(),
+            stdout=sys.stderr,
+            pass_fds=[self._batches.descriptor],
+            env=_environment(),
+        )
 
     async def _first_message(self) -> EngineInfo:
         message = await asyncio.get_running_loop().sock_recv(self._socket, 65_536)

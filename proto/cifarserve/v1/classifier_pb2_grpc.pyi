@@ -30,13 +30,14 @@ class ClassifierServiceStub:
     """Classifies pictures with the models that the server has loaded.
 
     Failures of a whole request are gRPC statuses:
-      INVALID_ARGUMENT    no images, too many images, or top_k out of range
+      INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
       NOT_FOUND           unknown model or version
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be
       INTERNAL            the model failed; the server's log says why
-    A picture that cannot be read fails alone: its Result carries the error, the others are answered.
+    Among several pictures, one that cannot be read fails alone: its Result carries the error and the
+    others are answered.
     """
 
     @_typing.overload
@@ -60,13 +61,14 @@ class ClassifierServiceAsyncStub(ClassifierServiceStub):
     """Classifies pictures with the models that the server has loaded.
 
     Failures of a whole request are gRPC statuses:
-      INVALID_ARGUMENT    no images, too many images, or top_k out of range
+      INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
       NOT_FOUND           unknown model or version
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be
       INTERNAL            the model failed; the server's log says why
-    A picture that cannot be read fails alone: its Result carries the error, the others are answered.
+    Among several pictures, one that cannot be read fails alone: its Result carries the error and the
+    others are answered.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -86,13 +88,14 @@ class ClassifierServiceServicer(metaclass=_abc_1.ABCMeta):
     """Classifies pictures with the models that the server has loaded.
 
     Failures of a whole request are gRPC statuses:
-      INVALID_ARGUMENT    no images, too many images, or top_k out of range
+      INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
       NOT_FOUND           unknown model or version
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be
       INTERNAL            the model failed; the server's log says why
-    A picture that cannot be read fails alone: its Result carries the error, the others are answered.
+    Among several pictures, one that cannot be read fails alone: its Result carries the error and the
+    others are answered.
     """
 
     @_abc_1.abstractmethod
