@@ -30,7 +30,7 @@ test: setup ## every test, with the line coverage of the four packages
 
 bench: setup ## the server against its ceilings, with pictures (needs nghttp2-client)
 	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.curves
+	$(BIN)/python -m benchmarks.curves && $(BIN)/python -m benchmarks.readme
 
 accuracy: setup ## send the 10,000 test images through a server, print accuracy and images/s
 	$(BIN)/python -m benchmarks.accuracy && $(BIN)/python -m benchmarks.accuracy --model quick

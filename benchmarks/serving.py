@@ -192,7 +192,9 @@ def rows(figures: dict[str, float]) -> list[Row]:
 
     def at_least(name: str, measured: str, ceiling: str, unit: str, bound: float) -> Row:
         ratio = figures[measured] / figures[ceiling]
-        return Row(name, figures[measured], figures[ceiling], unit, ratio, f">= {bound}", ratio >= bound)
+        return Row(
+            name, figures[measured], figures[ceiling], unit, ratio, f">= {bound}" if bound else "", ratio >= bound
+        )
 
     def at_most(name: str, measured: float, ceiling: float, unit: str, bound: float) -> Row:
         ratio = measured / ceiling

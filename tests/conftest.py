@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share: a small repository of untrained models, and the data set."""
 
 import os
+import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,11 @@ from models.card import Card, Metrics, Training
 from models.labels import LABELS
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    """Undo what a shell's background job inherits, ignoring Ctrl-C: the commands under test inherit it too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_card(model: str, architecture: str, version: int, digest: str) -> Card:

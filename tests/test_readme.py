@@ -1,6 +1,5 @@
 """The README says what is true: its figures are those of the cards and of the benchmark's last run."""
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,34 +8,16 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from benchmarks.readme import render, replace_table
 from benchmarks.running import running_server
-from models.registry import names
-from models.verification import read_card
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-RESULTS = json.loads((ROOT / "benchmarks/results/serving.json").read_text())
 
 
-@pytest.mark.parametrize("model", names())
-def test_accuracy_is_the_cards(model: str) -> None:
-    """The accuracy of each shipped model is the one that its card says."""
-    card = read_card(ROOT / "models/pretrained" / model / "1")
-
-    assert re.search(rf"`{model}`[^|]*\| {card.test.accuracy:.2%} ", README.replace(" %", "%"))
-
-
-@pytest.mark.parametrize("row", RESULTS["rows"], ids=lambda row: row["name"])
-def test_figure_is_the_benchmarks(row: dict[str, object]) -> None:
-    """Each row of the table that names a figure of the benchmark has its measured value and ratio."""
-    line = next((line for line in README.splitlines() if line.startswith(f"| {row['name']} |")), "")
-
-    assert line == f"| {row['name']} | {row['measured']:,.2f} {row['unit']}, {row['ratio']:.2f} ({row['bound']}) |"
-
-
-def test_machine_is_named() -> None:
-    """The table says on which machine it was measured."""
-    assert RESULTS["machine"] in README
+def test_figures_are_those_of_the_last_run() -> None:
+    """The table is what the benchmark's results and the shipped cards say, to the letter."""
+    assert replace_table(README, render()) == README
 
 
 def test_tree_names_every_folder() -> None:

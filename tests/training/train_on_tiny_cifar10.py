@@ -1,6 +1,5 @@
 """`python -m tests.training.train_on_tiny_cifar10 FOLDER FLAGS`: the trainer, taking FOLDER for CIFAR-10."""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from tests.training.tiny_cifar10 import fingerprints
 from training.__main__ import main
 
 if __name__ == "__main__":
-    # A job in the background of a shell inherits "ignore" for Ctrl-C; a person's terminal does not.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     root = sys.argv.pop(1)
     for attribute, value in fingerprints(Path(root)).items():
         setattr(CIFAR10, attribute, value)
