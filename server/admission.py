@@ -1,9 +1,7 @@
 """Who is still inside: counts running RPCs, refuses new ones in a drain, and tells when all have left."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator
 
 from server.errors import Draining
 
@@ -29,9 +27,8 @@ class Admission:
         """RPCs that were let in and are not finished."""
         return self._inside
 
-    @contextlib.contextmanager
-    def rpc(self) -> Iterator[None]:
-        """Be counted for the length of one RPC.
+    def __enter__(self) -> None:
+        """Be counted for the length of one RPC; many can be inside at once.
 
         Raises:
             Draining: the server is stopping.
@@ -40,10 +37,9 @@ class Admission:
             self._last_arrival = time.monotonic()
             raise Draining("the server is stopping; retry elsewhere")
         self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
 
     async def drain(self, *, timeout_seconds: float) -> bool:
         """Refuse new RPCs; return True when all have left and it is quiet, False when time is up first."""

@@ -97,7 +97,8 @@ def _to_square_rgb(image: Image.Image) -> Image.Image:
     if isinstance(image, JpegImageFile) and min(image.size) > 2 * IMAGE_SIZE_PX:
         # The decoder scales by up to 1/8 while it decodes: a 12-megapixel photo costs a fraction.
         image.draft("RGB", (2 * IMAGE_SIZE_PX, 2 * IMAGE_SIZE_PX))
-    rgb = _to_rgb(ImageOps.exif_transpose(image))
+    ImageOps.exif_transpose(image, in_place=True)
+    rgb = _to_rgb(image)
     if rgb.size == _SIZE:
         return rgb
     return ImageOps.fit(rgb, _SIZE, method=Image.Resampling.BICUBIC)

@@ -68,7 +68,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         async def guarded(request: object, context: _Context) -> object:
             started = time.perf_counter()
             try:
-                with self._admission.rpc():
+                with self._admission:
                     response = await behavior(request, context)
                 answered.inc()
                 return response

@@ -9,7 +9,7 @@ from server.errors import Draining
 async def test_drain_waits_for_everyone_inside() -> None:
     """The drain is over only when the last RPC has left."""
     admission = Admission()
-    with admission.rpc():
+    with admission:
         drain = asyncio.create_task(admission.drain(timeout_seconds=10))
         await asyncio.wait({drain}, timeout=0.2)
         assert not drain.done()
@@ -23,14 +23,14 @@ async def test_newcomers_are_refused_during_the_drain() -> None:
     admission = Admission()
     await admission.drain(timeout_seconds=1)
 
-    with pytest.raises(Draining), admission.rpc():
+    with pytest.raises(Draining), admission:
         pass
 
 
 async def test_drain_gives_up_after_its_time() -> None:
     """An RPC that never ends cannot hold the drain for longer than allowed."""
     admission = Admission()
-    with admission.rpc():
+    with admission:
         finished = await admission.drain(timeout_seconds=0.05)
 
     assert finished is False
