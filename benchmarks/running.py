@@ -40,19 +40,19 @@ def running_server(*flags: str, show: Callable[[str], None] | None = None) -> It
         RuntimeError: the server ended before it was ready, or with a status that is not 0.
     """
     command = [sys.executable, "-m", "server", "--port", "0", "--metrics-port", "0", "--log-format", "json", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    ready: Queue[dict[str, str]] = Queue()
-    reader = threading.Thread(target=_read_log, args=(process, ready, show))
-    reader.start()
-    try:
-        entry = ready.get(timeout=_START_SECONDS)
-        if not entry:
-            raise RuntimeError("the server ended before it was ready")
-        yield RunningServer(entry["address"], entry["metrics"], process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(timeout=_STOP_SECONDS)
-        reader.join()
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        ready: Queue[dict[str, str]] = Queue()
+        reader = threading.Thread(target=_read_log, args=(process, ready, show))
+        reader.start()
+        try:
+            entry = ready.get(timeout=_START_SECONDS)
+            if not entry:
+                raise RuntimeError("the server ended before it was ready")
+            yield RunningServer(entry["address"], entry["metrics"], process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(timeout=_STOP_SECONDS)
+            reader.join()
     if status:
         raise RuntimeError(f"the server exited with status {status}")
 
