@@ -1,6 +1,7 @@
 """The whole server as a process, over real sockets."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -29,6 +30,10 @@ PICTURE = pb.Image(rgb=bytes(range(256)) * 12)
 async def server(repository: Path) -> AsyncIterator[ServerProcess]:
     async with running_server("--repository", repository, "--default-model", "quick") as server:
         yield server
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def predict(server: ServerProcess, request: pb.PredictRequest) -> pb.PredictResponse:
@@ -120,6 +125,18 @@ async def test_second_signal_forces_the_end(repository: Path) -> None:
 
     assert status == 1
     assert time.monotonic() - started < 1
+
+
+async def test_death_of_an_engine_ends_the_server(server: ServerProcess) -> None:
+    """A server whose engine was killed exits with status 1 and one line, so that it is started afresh."""
+    os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
+    await server.read_log("stopped")
+    assert server.process.stderr is not None
+    rest = (await server.process.stderr.read()).decode()
+    status = await server.wait()
+
+    assert status == 1
+    assert rest.strip().startswith("cifarserve-server: the engine of model ")
 
 
 async def test_same_picture_gets_the_same_label_in_any_company(server: ServerProcess) -> None:
