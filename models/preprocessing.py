@@ -34,7 +34,7 @@ def normalize(images: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
         the device of `images`. Memory stays as it lies (channels last), nothing is transposed.
     """
     scale, offset = _scale_and_offset(images, dtype)
-    # Whole pictures at a time: arithmetic over an innermost dimension of three colours is ten times slower.
+    # Whole pictures at a time: arithmetic over an innermost dimension of three colours is several times slower.
     flat = images.reshape(len(images), IMAGE_BYTES).to(dtype).div_(scale).sub_(offset)
     return flat.view(len(images), *IMAGE_SHAPE).permute(0, 3, 1, 2)
 
