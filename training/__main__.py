@@ -8,7 +8,7 @@ from models.card import Card
 from models.errors import ModelError, UnknownArchitecture
 from training.assessment import reassess
 from training.config import EvaluationConfig, TrainingConfig
-from training.errors import TrainingError
+from training.errors import Interrupted, TrainingError
 from training.loop import train
 
 
@@ -29,6 +29,8 @@ def main() -> None:
         _fail(f"{flag}{first['msg'].removeprefix('Value error, ')}", status=2)
     except UnknownArchitecture as exc:
         _fail(str(exc), status=2)
+    except Interrupted as exc:
+        _fail(str(exc), status=130)
     except (ModelError, TrainingError) as exc:
         _fail(str(exc), status=1)
     except OSError as exc:

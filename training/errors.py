@@ -3,7 +3,8 @@
 TrainingError
 ├── DataMissing      the data set is not where it was said to be
 ├── DeviceMissing    the device that was asked for is not there
-└── Diverged         the loss became infinite or not a number
+├── Diverged         the loss became infinite or not a number
+└── Interrupted      a person or an orchestrator asked the run to stop
 """
 
 
@@ -21,3 +22,7 @@ class DeviceMissing(TrainingError):
 
 class Diverged(TrainingError):
     """The loss became infinite or not a number."""
+
+
+class Interrupted(TrainingError):
+    """SIGINT or SIGTERM came before the run was done."""

@@ -20,6 +20,7 @@ from training.data import Cifar10, EpochLoader, load_cifar10
 from training.device import select_device, select_dtype
 from training.errors import Diverged
 from training.evaluation import accuracy, evaluate
+from training.interruption import interruptible
 from training.publication import Published, check_writable, code_revision, publish
 from training.schedule import lr_schedule
 
@@ -45,12 +46,14 @@ def train(config: TrainingConfig) -> Published:
         DataMissing: the data set is not where it was said to be.
         DeviceMissing: the device that was asked for is not there.
         Diverged: the loss became infinite or not a number.
+        Interrupted: SIGINT or SIGTERM came before the last epoch's end.
         OSError: the repository cannot be written.
     """
     started = time.monotonic()
     check_writable(config.repository)  # before the hours of work, not after them
     run = _prepare(config)
-    _fit(run)
+    with interruptible() as raise_if_interrupted:
+        _fit(run, raise_if_interrupted)
     assessment = assess(run.network, run.data)
     return publish(run, assessment, seconds=time.monotonic() - started)
 
@@ -107,7 +110,7 @@ def _prepare(config: TrainingConfig) -> Run:
     return Run(config, data, network, device, select_dtype(config.precision, device), code_revision())
 
 
-def _fit(run: Run) -> None:
+def _fit(run: Run, raise_if_interrupted: Callable[[], None]) -> None:
     recipe = run.config.recipe()
     loader = EpochLoader(
         run.data.train,
@@ -123,7 +126,7 @@ def _fit(run: Run) -> None:
         with _Progress(loader, epoch=epoch, epochs=recipe.epochs) as progress:
             train_one_epoch(
                 run.network,
-                progress,
+                _until_interrupted(progress, raise_if_interrupted),
                 optimizer,
                 schedule,
                 label_smoothing=recipe.label_smoothing,
@@ -131,6 +134,14 @@ def _fit(run: Run) -> None:
             )
             logits = evaluate(run.network, run.data.validation, dtype=run.dtype)
             progress.finish(validation_accuracy=accuracy(logits, run.data.validation.labels.cpu()))
+
+
+def _until_interrupted(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]], raise_if_interrupted: Callable[[], None]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for batch in batches:
+        raise_if_interrupted()
+        yield batch
 
 
 def _build_optimizer(network: nn.Module, *, momentum: float, weight_decay: float) -> torch.optim.SGD:

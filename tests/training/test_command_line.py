@@ -139,9 +139,12 @@ def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
     command = tiny_trainer(tiny_cifar10, *flags)
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        first_line = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        try:
+            first_line = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()  # a failure of this test leaves no trainer behind
 
     assert first_line.startswith("epoch   1/1000000  loss ")
     assert process.returncode == 130
