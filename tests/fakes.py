@@ -16,7 +16,7 @@ class FakeEngine:
         failure: raised instead of computing, when set.
     """
 
-    info = EngineInfo(device="fake", precision="fp32", batch_seconds={1: 0.001})
+    info = EngineInfo(device="fake", precision="fp32", layout="channels_last", batch_seconds={1: 0.001})
 
     def __init__(self) -> None:
         self.batches: list[int] = []

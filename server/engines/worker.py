@@ -43,14 +43,14 @@ def main() -> None:
             device=select_device(settings.device),
             precision=settings.precision,
         )
-        batch_seconds = forward.warm_up(batches.slots[0])
+        forward.warm_up(batches.slots[0])
     except ModelError as exc:
         server.send(REFUSED + str(exc).encode())
         return
     except StartError as exc:
         server.send(FAILED + str(exc).encode())
         return
-    server.send(READY + json.dumps({**asdict(forward.info), "batch_seconds": batch_seconds}).encode())
+    server.send(READY + json.dumps(asdict(forward.info)).encode())
     lanes = [
         threading.Thread(target=_compute_until_closed, args=(server, batches, forward)) for _ in range(settings.lanes)
     ]
