@@ -104,8 +104,11 @@ def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
 
 
 def _add_predictions(result: pb.Result, scores: Scores, labels: Sequence[str], top_k: int) -> None:
-    for index, probability in zip(scores.indices[:top_k], scores.probabilities[:top_k], strict=True):
-        result.predictions.add(label=labels[index], index=index, probability=probability)
+    for rank in range(top_k):
+        prediction = result.predictions.add()  # with keywords it takes twice the time
+        prediction.label = labels[scores.indices[rank]]
+        prediction.index = scores.indices[rank]
+        prediction.probability = scores.probabilities[rank]
 
 
 def _to_error(error: ServingError) -> pb.Error:
