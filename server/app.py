@@ -52,9 +52,12 @@ async def serve(settings: ServerSettings) -> None:
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
             max_queue_items=settings.max_queue_items,
+            max_queue_bytes=settings.max_queue_mib * 2**20,
+            max_stall_seconds=settings.max_stall_seconds,
             max_batches_under_way=_lanes(settings) + 1,
         ),
         metrics=metrics,
+        on_failure=lambda reason: stop.request(failure=reason),
     )
     with (
         metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
@@ -138,7 +141,6 @@ def _decoder(settings: ServerSettings) -> Decoder:
     return Decoder(
         threads=settings.decode_threads or usable_cpus(),
         limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
-        max_pending_bytes=settings.max_decode_mib * 2**20,
     )
 
 
