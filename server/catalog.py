@@ -181,7 +181,7 @@ class Catalog:
             known_good=[_GREY],
             max_batches_under_way=self._limits.max_batches_under_way,
             observe=functools.partial(self._metrics.observe_batch, name),
-            on_broken=lambda reason: self._on_failure(f"the engine of model {name!r} is broken: {reason}"),
+            on_broken=lambda reason: self._on_failure(f"the engine of model {name!r} failed: {reason}"),
         )
         await stack.enter_async_context(batcher)
         card = self._cards[name]

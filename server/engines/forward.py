@@ -91,6 +91,18 @@ class Forward:
         )
         return seconds
 
+    def wake_up(self, slot: Slot) -> dict[int, float]:
+        """Run the smallest and the largest batch only; for an engine that starts again and must be ready soon."""
+        slot.images[:] = 127
+        for size in (1, len(slot.images)):
+            self.compute(slot, size)
+        return {}
+
+    def free_memory(self) -> None:
+        """Give what PyTorch keeps for later back to the device."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def compute(self, slot: Slot, count: int) -> None:
         """Fill the first `count` rows of the slot's scores from its pictures."""
