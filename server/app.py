@@ -20,7 +20,10 @@ from server.admission import Admission
 from server.catalog import BatchLimits, Catalog
 from server.cpus import usable_cpus
 from server.decoding import Decoder
-from server.engines.local import LocalEngine, LocalEngineSettings
+from server.engines import EngineInfo
+from server.engines.local import Death, LocalEngine, LocalEngineSettings
+from server.engines.processes import EngineProcesses
+from server.engines.restarting import RestartingEngine
 from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
@@ -39,29 +42,33 @@ async def serve(settings: ServerSettings) -> None:
 
     Raises:
         StartError: the server cannot start as `settings` say.
-        EngineDied: an engine's process ended by itself; what could be answered was.
+        EngineDied: an engine cannot go on; what could be answered was.
     """
     _log.info("settings", **settings.model_dump(mode="json"))
     stop = _Stop()
     metrics = Metrics()
+    processes = EngineProcesses()
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=_engine_factory(settings, stop),
+        make_engine=_engine_factory(settings, stop, processes, metrics),
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
             max_queue_items=settings.max_queue_items,
+            max_queue_bytes=settings.max_queue_mib * 2**20,
+            max_stall_seconds=settings.max_stall_seconds,
             max_batches_under_way=_lanes(settings) + 1,
         ),
         metrics=metrics,
+        on_failure=lambda reason: stop.request(failure=reason),
     )
     with (
         metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
         _decoder(settings) as decoder,
     ):
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
-        async with _listening(settings, servicer, metrics) as door, catalog:
+        async with _listening(settings, servicer, metrics) as door, processes, catalog:
             await door.set_health(health_pb2.HealthCheckResponse.SERVING, [model.name for model in catalog.statuses()])
             _log.info(
                 "ready",
@@ -138,7 +145,6 @@ def _decoder(settings: ServerSettings) -> Decoder:
     return Decoder(
         threads=settings.decode_threads or usable_cpus(),
         limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
-        max_pending_bytes=settings.max_decode_mib * 2**20,
     )
 
 
@@ -146,19 +152,28 @@ def _lanes(settings: ServerSettings) -> int:
     return settings.lanes or usable_cpus()
 
 
-def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path], LocalEngine]:
-    def make(folder: Path) -> LocalEngine:
-        return LocalEngine(
-            LocalEngineSettings(
-                folder=str(folder),
-                device=settings.device,
-                precision=settings.precision,
-                lanes=_lanes(settings),
-                max_batch_size=settings.max_batch_size,
-                log_format=settings.log_format,
-                log_level=settings.log_level,
-            ),
-            on_death=lambda model: stop.request(failure=f"the engine of model {model!r} died"),
+def _engine_factory(
+    settings: ServerSettings, stop: "_Stop", processes: EngineProcesses, metrics: Metrics
+) -> Callable[[Path], RestartingEngine]:
+    def make(folder: Path) -> RestartingEngine:
+        model = folder.parent.name
+        engine_settings = LocalEngineSettings(
+            folder=str(folder),
+            device=settings.device,
+            precision=settings.precision,
+            lanes=_lanes(settings),
+            max_batch_size=settings.max_batch_size,
+            log_format=settings.log_format,
+            log_level=settings.log_level,
+        )
+
+        def make_one(on_death: Callable[[Death], None], measured: EngineInfo | None) -> LocalEngine:
+            return LocalEngine(engine_settings, processes, on_death=on_death, measured=measured)
+
+        return RestartingEngine(
+            make_one,
+            on_restart=metrics.engine_restarts.labels(model).inc,
+            on_failure=lambda reason: stop.request(failure=f"the engine of model {model!r} failed: {reason}"),
         )
 
     return make

@@ -17,12 +17,16 @@ import structlog
 from models import DEFAULT_MODEL
 from models.card import Card
 from models.errors import ModelError
+from models.preprocessing import IMAGE_BYTES
 from models.repository import Repository
 from models.verification import read_card, read_weights
 from server.batcher import Batcher
 from server.engines import Engine, Pixels, Scores
 from server.errors import ModelNotFound, NotReady, StartError
 from server.metrics import Metrics
+
+# What every engine computes while it warms up; when a batch fails it tells whether the engine is at fault.
+_GREY: Pixels = bytes([127]) * IMAGE_BYTES
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +67,8 @@ class BatchLimits:
     max_batch_size: int
     max_queue_delay_seconds: float
     max_queue_items: int
+    max_queue_bytes: int = 2**63
+    max_stall_seconds: float = 60.0
     max_batches_under_way: int = 1
 
 
@@ -81,6 +87,7 @@ class Catalog:
         make_engine: Callable[[Path], Engine],
         limits: BatchLimits,
         metrics: Metrics,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Find the models.
 
@@ -90,6 +97,7 @@ class Catalog:
             make_engine: returns an engine for a version's folder.
             limits: for every model's queue.
             metrics: is told of batches, loads and queues.
+            on_failure: is told why the server cannot go on, when an engine is broken or stuck.
 
         Raises:
             StartError: there is no repository, no model, no such default, or a version is damaged.
@@ -97,6 +105,7 @@ class Catalog:
         self._make_engine = make_engine
         self._limits = limits
         self._metrics = metrics
+        self._on_failure = on_failure
         self._stack = contextlib.AsyncExitStack()
         with _as_start_error():
             found = Repository(repository)
@@ -167,8 +176,12 @@ class Catalog:
             max_batch_size=self._limits.max_batch_size,
             max_queue_delay_seconds=self._limits.max_queue_delay_seconds,
             max_queue_items=self._limits.max_queue_items,
+            max_queue_bytes=self._limits.max_queue_bytes,
+            max_stall_seconds=self._limits.max_stall_seconds,
+            known_good=[_GREY],
             max_batches_under_way=self._limits.max_batches_under_way,
             observe=functools.partial(self._metrics.observe_batch, name),
+            on_broken=lambda reason: self._on_failure(f"the engine of model {name!r} failed: {reason}"),
         )
         await stack.enter_async_context(batcher)
         card = self._cards[name]

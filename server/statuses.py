@@ -4,8 +4,10 @@ import grpc
 
 from server.errors import (
     DeadlineExceeded,
+    DeviceOutOfMemory,
     Draining,
     EngineFailed,
+    EngineLost,
     InvalidArgument,
     InvalidImage,
     ModelNotFound,
@@ -22,6 +24,8 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     Draining: grpc.StatusCode.UNAVAILABLE,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    DeviceOutOfMemory: grpc.StatusCode.INTERNAL,
+    EngineLost: grpc.StatusCode.UNAVAILABLE,
     EngineFailed: grpc.StatusCode.INTERNAL,
 }
 

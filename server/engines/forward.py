@@ -5,6 +5,7 @@ one waits some twenty times for its slower half, which shares its core with the 
 """
 
 import functools
+import itertools
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -52,13 +53,14 @@ class _Variant(NamedTuple):
 class Forward:
     """One network, ready to compute batches in shared slots."""
 
-    def __init__(self, folder: Path, *, device: torch.device, precision: str) -> None:
+    def __init__(self, folder: Path, *, device: torch.device, precision: str, layout: str = "") -> None:
         """Load the version in `folder`.
 
         Args:
             folder: a version's folder.
             device: where to compute.
             precision: fp32, bf16, or auto for the fastest that the card allows.
+            layout: of `models.variants`, or empty for the fastest.
 
         Raises:
             ModelError: the version is damaged, or its architecture is unknown.
@@ -68,9 +70,13 @@ class Forward:
         self._card = loaded.card
         self._device = device
         self._networks = {
-            _Variant(precision, layout): prepare(loaded.network, precision=precision, layout=layout)
-            for precision in _precisions(loaded.card, precision)
-            for layout in layouts(loaded.network, device)
+            variant: prepare(loaded.network, precision=variant.precision, layout=variant.layout)
+            for variant in itertools.starmap(
+                _Variant,
+                itertools.product(
+                    _precisions(loaded.card, precision), [layout] if layout else layouts(loaded.network, device)
+                ),
+            )
         }
         self._variant = next(iter(self._networks))
         self._batch_seconds: dict[int, float] = {}
@@ -96,6 +102,17 @@ class Forward:
             variant_ms={" ".join(variant): _milliseconds(cost) for variant, cost in variant_seconds.items()},
             batch_ms={size: _milliseconds(cost) for size, cost in self._batch_seconds.items()},
         )
+
+    def wake_up(self, slot: Slot) -> None:
+        """Run the smallest and the largest batch only; for an engine that starts again and must be ready soon."""
+        slot.images[:] = 127
+        for size in (1, len(slot.images)):
+            self.compute(slot, size)
+
+    def free_memory(self) -> None:
+        """Give what PyTorch keeps for later back to the device."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def compute(self, slot: Slot, count: int) -> None:

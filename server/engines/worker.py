@@ -1,23 +1,34 @@
-"""The engine's process: `python -m server.engines.worker SETTINGS`, with its socket as standard input.
+"""What an engine's process does, once `server.engines.zygote` has forked it.
 
 Computes what lies in the shared memory, slot by slot, and ends when the socket closes. Knows no
 batching, no protocol of the outside, and no event loop.
 """
 
 import json
-import signal
+import os
 import socket
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import structlog
 import torch
 
 from models.errors import ModelError
 from server.engines.forward import Forward, select_device
-from server.engines.local import FAILED, READY, REFUSED, REPLY, REQUEST, LocalEngineSettings
+from server.engines.local import (
+    COMPUTED,
+    DEVICE_FAILED,
+    FAILED,
+    OUT_OF_MEMORY,
+    RAISED,
+    READY,
+    REFUSED,
+    REPLY,
+    REQUEST,
+    LocalEngineSettings,
+)
 from server.engines.shared import SharedBatches
 from server.errors import StartError
 from server.logs import configure_logging
@@ -25,25 +36,31 @@ from server.logs import configure_logging
 _log = structlog.get_logger(__name__)
 
 
-def main() -> None:
-    """Load, say how it went, then compute until the server hangs up."""
-    # The server decides when to stop, also when Ctrl-C reaches the whole process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    arguments = json.loads(sys.argv[1])
-    descriptor, slots = arguments.pop("descriptor"), arguments.pop("slots")
+def run(arguments: dict[str, Any], *, server: socket.socket, memory: int) -> None:
+    """Load, say how it went, then compute until the server hangs up.
+
+    Args:
+        arguments: of `LocalEngineSettings`; `slots`, how many there are; `layout`, which one an earlier
+            process found fastest, or empty: find out, and what batches cost.
+        server: the connection.
+        memory: descriptor of the shared batches.
+    """
+    slots, layout = arguments.pop("slots"), arguments.pop("layout")
     settings = LocalEngineSettings(**arguments)
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     torch.set_num_threads(1)  # of one pass; the lanes work side by side
-    server = socket.socket(fileno=0)
-    batches = SharedBatches(descriptor, max_batch_size=settings.max_batch_size, slots=slots)
+    batches = SharedBatches(memory, max_batch_size=settings.max_batch_size, slots=slots)
     try:
         forward = Forward(
             Path(settings.folder),
             device=select_device(settings.device),
             precision=settings.precision,
+            layout=layout,
         )
-        forward.warm_up(batches.slots[0])
+        if layout:
+            forward.wake_up(batches.slots[0])
+        else:
+            forward.warm_up(batches.slots[0])
     except ModelError as exc:
         server.send(REFUSED + str(exc).encode())
         return
@@ -66,12 +83,16 @@ def _compute_until_closed(server: socket.socket, batches: SharedBatches, forward
         number, count = REQUEST.unpack(message)
         try:
             forward.compute(batches.slots[number], count)
+        except (torch.OutOfMemoryError, MemoryError):
+            _log.warning("a batch did not fit into the device's memory", images=count)
+            forward.free_memory()
+            server.send(REPLY.pack(number, OUT_OF_MEMORY))
+        except torch.AcceleratorError:  # the device's context is lost: no later pass can succeed in this process
+            _log.exception("the device failed")
+            server.send(REPLY.pack(number, DEVICE_FAILED))
+            os._exit(1)  # an orderly end would ask the device to finish
         except Exception:  # noqa: BLE001  # one batch failed; the next may not
-            _log.exception("the forward pass of a batch of %d failed", count)
-            server.send(REPLY.pack(number, 1) + b"the forward pass failed")
+            _log.exception("the forward pass failed", images=count)
+            server.send(REPLY.pack(number, RAISED))
         else:
-            server.send(REPLY.pack(number, 0))
-
-
-if __name__ == "__main__":
-    main()
+            server.send(REPLY.pack(number, COMPUTED))

@@ -56,7 +56,7 @@ async def service(repository: Path) -> AsyncIterator[Service]:
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=metrics,
     )
-    decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6), max_pending_bytes=10**6)
+    decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6))
     servicer = ClassifierServicer(catalog, decoder, metrics, max_images=8)
     server = grpc.aio.server(interceptors=[StatusInterceptor(metrics, Admission(), package="cifarserve.v1")])
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
@@ -167,7 +167,7 @@ async def test_bad_request_gets_one_status_and_one_line(
 
 async def test_engine_failure_tells_nothing_of_the_inside(service: Service) -> None:
     """A model that raises is INTERNAL, with a neutral text."""
-    service.engine.failure = RuntimeError("secret path")
+    service.engine.failure, service.engine.guilty = RuntimeError("secret path"), {0}
     failure = await failure_of(service.stub.Predict(pb.PredictRequest(images=[picture(0)])))
 
     assert failure.code() == grpc.StatusCode.INTERNAL
@@ -304,3 +304,19 @@ def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
 
     assert [bool(result.predictions) for result in results] == readable
     assert all(result.predictions[0].index == place % 10 for place, result in enumerate(results) if result.predictions)
+
+
+async def test_picture_that_the_model_fails_on_fails_alone(service: Service) -> None:
+    """Among several pictures the one that the model fails on gets its error, the others their answers, in order."""
+    service.engine.failure, service.engine.guilty = RuntimeError("secret"), {7}
+    response = await service.stub.Predict(pb.PredictRequest(images=[picture(1), BAD, picture(7), picture(2)]))
+
+    assert [result.predictions[0].label if result.predictions else "" for result in response.results] == [
+        "automobile",
+        "",
+        "",
+        "bird",
+    ]
+    assert (response.results[1].error.code, response.results[2].error.code) == (3, 13)
+    assert response.results[2].error.message == "the model failed on this picture"
+    assert service.count("cifarserve_images_total", model="quick", version="2", outcome="failed") == 1
