@@ -101,6 +101,7 @@ class _Door:
 async def _listening(settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
+    metrics.rpcs_inside.set_function(lambda: admission.inside)
     server = grpc.aio.server(
         interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
         options=[
