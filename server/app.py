@@ -116,6 +116,7 @@ async def _listening(settings: ServerSettings, servicer: ClassifierServicer, met
     door = _Door(server, _bind(server, settings), health, admission)
     await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
+    _log.info("listening", address=f"{settings.host}:{door.port}")
     try:
         yield door
     finally:

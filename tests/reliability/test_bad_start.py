@@ -18,7 +18,7 @@ def test_bad_start_is_quick_and_plain(quick_repository: Path, tmp_path: Path, sc
             "bad flag": ("--max-batch-size", "many"),
             "missing checkpoint": ("--repository", tmp_path / "empty"),
         }
-        if not torch.cuda.is_available():
+        if scale.full and not torch.cuda.is_available():
             cases["absent GPU"] = ("--repository", quick_repository, "--device", "cuda:7")
         results = {name: run_to_its_end(*flags) for name, flags in cases.items()}
 

@@ -17,6 +17,7 @@ from tests.reliability.faulty.network import BREAKS, DEVICE_FAILS, HANG, POISON,
 from tests.server.process import ServerProcess, running_server
 
 _INNOCENT = range(20, 220)
+_INTERNAL = grpc.StatusCode.INTERNAL
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,10 @@ def request(shades: Sequence[int], *, model: str = "") -> pb.PredictRequest:
     return pb.PredictRequest(images=[pb.Image(rgb=picture(shade)) for shade in shades], model=model, top_k=10)
 
 
-def mixed_requests(count: int, *, guilty_share: float) -> list[list[int]]:
-    """Shades of requests of one to eight pictures, some of them guilty."""
+def mixed_requests(count: int) -> list[list[int]]:
+    """Shades of requests of one to eight pictures, every twentieth of which is guilty."""
     return [
-        [POISON if random.random() < guilty_share else random.choice(_INNOCENT) for _ in range(random.randint(1, 8))]
+        [POISON if random.random() < 1 / 20 else random.choice(_INNOCENT) for _ in range(random.randint(1, 8))]
         for _ in range(count)
     ]
 
@@ -54,55 +55,48 @@ def scores(result: pb.Result) -> list[float]:
     return [probability for _, probability in by_label]
 
 
-async def test_guilty_picture_fails_alone(repository: Path, scale: Scale, figure: Figure) -> None:
-    """T10, T12. In any mix exactly the pictures that the model fails on have an error, the others their own answers."""
+def check(shades: Sequence[int], answer: pb.PredictResponse | BaseException, solo: dict[int, list[float]]) -> None:
+    """Exactly the guilty pictures have an error, and the others what they got alone."""
+    if set(shades) == {POISON}:
+        assert isinstance(answer, grpc.aio.AioRpcError)
+        assert (answer.code(), answer.details()) == (_INTERNAL, "the model failed on this picture")
+        return
+    assert isinstance(answer, pb.PredictResponse), answer
+    for shade, result in zip(shades, answer.results, strict=True):
+        if shade == POISON:
+            assert result.error.code == _INTERNAL.value[0]
+        else:
+            assert scores(result) == pytest.approx(solo[shade], abs=1e-5)
+
+
+async def test_one_bad_picture_or_a_full_memory_hurts_no_other(repository: Path, scale: Scale, figure: Figure) -> None:
+    """T10, T12, T13. In any mix only the guilty pictures fail; a batch that is out of memory is computed in halves."""
     rounds = scale.choose(short=2, full=40)
-    guilty = innocent = 0
+    sent: list[int] = []
     async with faulty_server(repository) as (server, stub):
-        solo = {
-            shade: scores((await stub.Predict(request([shade]))).results[0]) for shade in set(_INNOCENT)
-        }  # fmt: skip
+        solo = {shade: scores((await stub.Predict(request([shade]))).results[0]) for shade in _INNOCENT}
         for _ in range(rounds):
-            wanted = mixed_requests(32, guilty_share=0.05)
-            answers = await asyncio.gather(
-                *(stub.Predict(request(shades)) for shades in wanted), return_exceptions=True
-            )  # fmt: skip
-            for shades, answer in zip(wanted, answers, strict=True):
-                guilty += shades.count(POISON)
-                innocent += len(shades) - shades.count(POISON)
-                if set(shades) == {POISON}:
-                    assert isinstance(answer, grpc.aio.AioRpcError)
-                    assert (answer.code(), answer.details()) == (
-                        grpc.StatusCode.INTERNAL,
-                        "the model failed on this picture",
-                    )
-                    continue
-                assert isinstance(answer, pb.PredictResponse), answer
-                for shade, result in zip(shades, answer.results, strict=True):
-                    assert result.error.code == (grpc.StatusCode.INTERNAL.value[0] if shade == POISON else 0)
-                    if shade != POISON:
-                        assert scores(result) == pytest.approx(solo[shade], abs=1e-5)
-        failed = server.metric("cifarserve_failed_batches_total", cause="error")
+            wanted = mixed_requests(32)
+            calls = [stub.Predict(request(shades)) for shades in wanted]
+            for shades, answer in zip(wanted, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+                check(shades, answer, solo)
+                sent += shades
+        large = request(_INNOCENT[:64], model="small_memory")
+        answers = await asyncio.gather(*(stub.Predict(large) for _ in range(8)))
+        failed = server.metric("cifarserve_failed_batches_total", model="faulty", cause="error")
+        halved = server.metric("cifarserve_failed_batches_total", model="small_memory", cause="out_of_memory")
         assert await server.stop() == 0
 
-    assert guilty > 0
+    assert sent.count(POISON) > 0
     assert failed >= 1
-    figure(
-        promise="one bad picture never hurts its batch-mates",
-        tested=f"{rounds * 32:,} concurrent requests with pictures on which the forward pass raises mixed in",
-        value=f"{guilty:,} guilty pictures failed alone, {innocent:,} neighbours got their own answers",
-    )
-
-
-async def test_batch_that_does_not_fit_is_halved(repository: Path, figure: Figure) -> None:
-    """T13. A batch that is out of memory is computed in halves: every picture is answered, and the metric counts it."""
-    shades = [random.choice(_INNOCENT) for _ in range(64)]
-    async with faulty_server(repository) as (server, stub):
-        answers = await asyncio.gather(*(stub.Predict(request(shades, model="small_memory")) for _ in range(8)))
-        halved = server.metric("cifarserve_failed_batches_total", model="small_memory", cause="out_of_memory")
-
     assert [len(result.predictions) for answer in answers for result in answer.results] == [10] * 64 * 8
     assert halved >= 8
+    figure(
+        promise="one bad picture never hurts its batch-mates",
+        tested=f"{rounds * 32:,} concurrent requests, one in twenty pictures makes the forward pass raise",
+        value=f"{sent.count(POISON):,} guilty pictures failed alone;"
+        f" {len(sent) - sent.count(POISON):,} neighbours got their own answers",
+    )
     figure(
         promise="a batch that is out of memory is halved, not lost",
         tested="8 requests of 64 pictures on a device that holds 8",

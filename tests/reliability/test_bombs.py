@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from PIL import Image
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from tests.reliability.conftest import Figure, Scale, SharedServer
+from tests.reliability.load import Tally, predict_call
 
 _REPETITIONS = 5
 
@@ -28,7 +28,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
 
 
 def zeros(megabytes: int) -> bytes:
-    return zlib.compress(bytes(megabytes * 2**20), 9)
+    return zlib.compress(bytes(megabytes * 2**20), 1)
 
 
 def jpeg(size: tuple[int, int] = (64, 64), **options: object) -> bytes:
@@ -47,9 +47,11 @@ def jpeg_of_size(width: int, height: int) -> bytes:
 
 def jpeg_of_many_scans() -> bytes:
     """A progressive JPEG whose last scan comes thousands of times: each costs a walk over the whole picture."""
-    data = jpeg((2000, 2000), progressive=True, quality=5)
+    buffer = io.BytesIO()
+    Image.new("RGB", (2000, 2000)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
-    return data[:last] + data[last:-2] * 3000 + data[-2:]
+    return data[:last] + data[last:-2] * (4_000_000 // len(data[last:-2])) + data[-2:]
 
 
 def animation() -> bytes:
@@ -72,7 +74,8 @@ def bombs() -> dict[str, bytes]:
         "JPEG of 65,500 x 65,500": jpeg_of_size(65_500, 65_500),
         "progressive JPEG of thousands of scans": jpeg_of_many_scans(),
         "animation": animation(),
-        "colour profile of 256 MB": png(32, 32, chunk(b"iCCP", b"bomb\0\0" + zeros(256)), chunk(b"IDAT", zeros(1))),
+        # Without pixels: a profile is passed over, not refused, and must not have been unpacked.
+        "colour profile of 256 MB": png(32, 32, chunk(b"iCCP", b"bomb\0\0" + zeros(256)), chunk(b"IDAT", b"")),
         "text of 256 MB": png(32, 32, chunk(b"zTXt", b"bomb\0\0" + zeros(256)), chunk(b"IDAT", b"")),
         "truncated JPEG": jpeg((512, 512))[:4000],
         "truncated PNG": png(512, 512, chunk(b"IDAT", zeros(1)[:100])),
@@ -97,33 +100,33 @@ def _status_mib(pid: int, name: str) -> float:
 
 async def test_bombs_are_refused_at_once(server: SharedServer, scale: Scale, figure: Figure) -> None:
     """T17. Each hostile picture is INVALID_ARGUMENT within 50 ms and with less than 64 MiB, and the server lives on."""
-    slowest_ms, name_of_slowest = 0.0, ""
+    hostile, tally = bombs(), Tally()
+    slowest_ms, name_of_slowest, largest_mib = 0.0, "", 0.0
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = classifier_pb2_grpc.ClassifierServiceStub(channel)
         await stub.Predict(pb.PredictRequest(images=[pb.Image(encoded=jpeg((512, 512)))]))
-        before = reset_peak(server.pid)
-        for name, data in bombs().items():
+        for name, data in hostile.items():
+            before = reset_peak(server.pid)
             seconds = []
             for _ in range(_REPETITIONS):
                 started = time.perf_counter()
-                with pytest.raises(grpc.aio.AioRpcError) as failure:
-                    await stub.Predict(pb.PredictRequest(images=[pb.Image(encoded=data)]), timeout=20)
+                code = await tally.count(predict_call(channel, pb.PredictRequest(images=[pb.Image(encoded=data)])))
                 seconds.append(time.perf_counter() - started)
-                assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT, name
+                assert code is grpc.StatusCode.INVALID_ARGUMENT, name
             if min(seconds) * 1000 > slowest_ms:
                 slowest_ms, name_of_slowest = min(seconds) * 1000, name
-        peak = _status_mib(server.pid, "VmHWM") - before
+            largest_mib = max(largest_mib, _status_mib(server.pid, "VmHWM") - before)
         alive = await stub.Predict(pb.PredictRequest(images=[pb.Image(rgb=bytes(3072))]))
 
     assert len(alive.results) == 1
-    assert peak <= 64
+    assert largest_mib <= 64
     if scale.full:
         assert slowest_ms <= 50
     figure(
         promise="decompression bombs are refused in 50 ms and 64 MiB",
-        tested=f"{len(bombs())} kinds: huge sizes, scans, profiles and texts, animations, truncated and foreign files",
+        tested=f"{len(hostile)} kinds: huge sizes, scans, profiles and texts, animations, truncated and foreign files",
         value=f"all INVALID_ARGUMENT; the slowest, {name_of_slowest}, in {slowest_ms:.1f} ms;"
-        f" peak memory +{peak:.0f} MiB",
+        f" memory at most +{largest_mib:.0f} MiB",
     )
 
 

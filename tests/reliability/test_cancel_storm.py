@@ -9,8 +9,8 @@ import pytest
 from benchmarks import usage
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
-from tests.polling import eventually
 from tests.reliability.conftest import Figure, Scale, SharedServer
+from tests.reliability.load import soon
 
 _IN_FLIGHT = 64
 _SHADES = range(0, 250, 25)
@@ -61,7 +61,7 @@ async def test_cancel_storm_hurts_nobody_who_stays(server: SharedServer, scale: 
         await asyncio.gather(*(storm.caller(8) for _ in range(_IN_FLIGHT)))  # the first calls fill pools and caches
         before = usage.rss_mib(server.pid)
         await asyncio.gather(*(storm.caller(calls) for _ in range(_IN_FLIGHT)))
-        await eventually(lambda: server.metric("cifarserve_rpcs_inside") == 0)
+        await soon(lambda: server.metric("cifarserve_rpcs_inside") == 0)
         growth = usage.rss_mib(server.pid) - before
         alive = best(await stub.Predict(request(25)))
 

@@ -7,9 +7,8 @@ import signal
 import grpc
 
 from cifarserve.v1 import classifier_pb2_grpc
-from tests.polling import eventually
 from tests.reliability.conftest import Figure, SharedServer
-from tests.reliability.load import ONE_PICTURE, Tally, predict_call
+from tests.reliability.load import ONE_PICTURE, Tally, predict_call, soon
 from tests.server.process import engines_of
 
 _EACH = 50
@@ -25,17 +24,16 @@ async def test_work_that_nobody_waits_for_is_never_executed(server: SharedServer
         try:
             patient = predict_call(channel, ONE_PICTURE)
             group.create_task(waiting.count(patient))
-            await eventually(lambda: server.metric("cifarserve_rpcs_inside") == 1)
-            await eventually(lambda: server.metric("cifarserve_queue_items") == 0)
-            hasty = predict_call(channel, ONE_PICTURE, timeout=0.3)
-            hurried = [group.create_task(expired.count(hasty)) for _ in range(_EACH)]
+            await soon(lambda: server.metric("cifarserve_rpcs_inside") == 1)
+            await soon(lambda: server.metric("cifarserve_queue_items") == 0)
             stub = classifier_pb2_grpc.ClassifierServiceStub(channel)
             leaving = [stub.Predict(ONE_PICTURE) for _ in range(_EACH)]
-            await eventually(lambda: server.metric("cifarserve_queue_items") == 2 * _EACH, within_seconds=30)
+            await soon(lambda: server.metric("cifarserve_queue_items") == _EACH)
             for call in leaving:
                 call.cancel()
-            await asyncio.wait(hurried)
-            await eventually(lambda: server.metric("cifarserve_rpcs_inside") == 1)
+            hasty = predict_call(channel, ONE_PICTURE, timeout=0.5)
+            await asyncio.gather(*(expired.count(hasty) for _ in range(_EACH)))
+            await soon(lambda: server.metric("cifarserve_rpcs_inside") == 1)
             left_in_queue = server.metric("cifarserve_queue_items")
         finally:
             os.kill(engine, signal.SIGCONT)

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from cifarserve.v1 import classifier_pb2 as pb
@@ -43,9 +43,15 @@ Case = tuple[str, bytes]
 def _images() -> st.SearchStrategy[pb.Image]:
     return st.one_of(
         st.builds(pb.Image, rgb=st.one_of(st.binary(max_size=64), st.just(bytes(3072)))),
-        st.builds(pb.Image, encoded=st.binary(max_size=300).map(lambda data: random.choice(_HEADS) + data)),
+        st.tuples(st.sampled_from(_HEADS), st.binary(max_size=300)).map(
+            lambda parts: pb.Image(encoded=b"".join(parts))
+        ),
         st.just(pb.Image()),
     )
+
+
+def _to_bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 _HEADS = (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1Exif\0\0", b"GIF89a", b"II*\0")
@@ -60,18 +66,18 @@ _predict = st.builds(
     id=st.text(max_size=50),
 )
 _well_formed: st.SearchStrategy[Case] = st.one_of(
-    st.tuples(st.sampled_from([_UNARY[0], _STREAMS[0]]), _predict.map(Message.SerializeToString)),
+    st.tuples(st.sampled_from([_UNARY[0], _STREAMS[0]]), _predict.map(_to_bytes)),
     st.tuples(
         st.just(f"{_CLASSIFIER}GetModel"),
-        st.builds(pb.GetModelRequest, name=_names, version=_versions).map(Message.SerializeToString),
+        st.builds(pb.GetModelRequest, name=_names, version=_versions).map(_to_bytes),
     ),
     st.tuples(
         st.just("/grpc.health.v1.Health/Check"),
-        st.builds(health_pb2.HealthCheckRequest, service=_names).map(Message.SerializeToString),
+        st.builds(health_pb2.HealthCheckRequest, service=_names).map(_to_bytes),
     ),
     st.tuples(
         st.just(_STREAMS[1]),
-        st.builds(reflection_pb2.ServerReflectionRequest, file_containing_symbol=_names).map(Message.SerializeToString),
+        st.builds(reflection_pb2.ServerReflectionRequest, file_containing_symbol=_names).map(_to_bytes),
     ),
 )
 
@@ -80,13 +86,7 @@ def structured_cases(count: int) -> list[Case]:
     """Messages that can be parsed, with any values in their fields."""
     cases: list[Case] = []
 
-    @settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate])
     @given(case=_well_formed)
     def collect(case: Case) -> None:
         cases.append(case)
@@ -132,10 +132,8 @@ class Fuzzer:
         code, details = grpc.StatusCode.OK, ""
         try:
             if method in _STREAMS:
-                stream: grpc.aio.StreamStreamCall[bytes, bytes] = self._channel.stream_stream(method)(
-                    iter([body]), timeout=30
-                )
-                async for answer in stream:
+                stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(method)
+                async for answer in stream(iter([body]), timeout=30):
                     if method == _STREAMS[0]:
                         details += pb.PredictResponse.FromString(answer).error.message
             else:

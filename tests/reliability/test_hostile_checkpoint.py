@@ -8,10 +8,9 @@ import pickle
 import shutil
 from pathlib import Path
 
-import pytest
 import torch
 
-from tests.reliability.conftest import Figure
+from tests.reliability.conftest import Figure, Scale
 from tests.server.process import run_to_its_end
 
 
@@ -44,18 +43,18 @@ def _replace_weights(repository: Path, weights: bytes) -> None:
     (folder / "model.json").write_text(json.dumps(card))
 
 
-@pytest.mark.parametrize("make", [_plain_pickle, _inside_a_checkpoint])
-def test_pickle_payload_is_refused(quick_repository: Path, tmp_path: Path, figure: Figure, make: object) -> None:
+def test_pickle_payload_is_refused(quick_repository: Path, tmp_path: Path, scale: Scale, figure: Figure) -> None:
     """T16. A model.pt that would run code is refused in one line, also when the card's hash matches; nothing ran."""
-    shutil.copytree(quick_repository, tmp_path / "repository")
     proof = tmp_path / "it-ran"
-    assert callable(make)
-    _replace_weights(tmp_path / "repository", make(_Payload(proof)))
-    result = run_to_its_end("--repository", tmp_path / "repository")
+    for make in scale.choose(short=[_inside_a_checkpoint], full=[_inside_a_checkpoint, _plain_pickle]):
+        repository = tmp_path / make.__name__
+        shutil.copytree(quick_repository, repository)
+        _replace_weights(repository, make(_Payload(proof)))
+        result = run_to_its_end("--repository", repository)
 
-    assert result.status == 1
-    assert "not a plain state_dict" in result.last_line
-    assert not proof.exists()
+        assert result.status == 1
+        assert "not a plain state_dict" in result.last_line
+        assert not proof.exists()
     figure(
         promise="a checkpoint cannot run code",
         tested="pickles in `model.pt`, bare and inside a state_dict, whose hash the card confirms",

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from client import ClassifierClient, ClientError, RawRgb
-from tests.polling import eventually
 from tests.reliability.conftest import Figure, Scale
+from tests.reliability.load import soon
 from tests.server.process import ServerProcess, running_server
 
 _CALLERS = 16
@@ -46,7 +46,7 @@ async def start(stack: AsyncExitStack, repository: Path, port: int) -> ServerPro
 
 async def test_rolling_restart_costs_callers_nothing(quick_repository: Path, scale: Scale, figure: Figure) -> None:
     """T2. Two servers are restarted in turn under load: the client that retries sees no error."""
-    restarts = scale.choose(short=2, full=10)
+    restarts = scale.choose(short=1, full=10)
     wanted = scale.choose(short=400, full=10_000)
     ports = (free_port(), free_port())
     async with AsyncExitStack() as stack:
@@ -61,11 +61,11 @@ async def test_rolling_restart_costs_callers_nothing(quick_repository: Path, sca
                 group.create_task(callers())
             for port in itertools.islice(itertools.cycle(ports), restarts):
                 seen = callers.answered
-                await eventually(lambda seen=seen: callers.answered >= seen + 50, within_seconds=30)  # type: ignore[misc]  # a default binds the loop's value
+                await soon(lambda seen=seen: callers.answered >= seen + 50)  # type: ignore[misc]  # a default binds the loop's value
                 servers[port].process.send_signal(signal.SIGTERM)
                 assert await servers[port].wait() == 0
                 servers[port] = await start(stack, quick_repository, port)
-            await eventually(lambda: callers.answered >= wanted, within_seconds=60)
+            await soon(lambda: callers.answered >= wanted)
             callers.over.set()
 
     assert callers.errors == []

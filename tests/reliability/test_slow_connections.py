@@ -7,9 +7,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.polling import eventually
 from tests.reliability.conftest import Figure, Scale, SharedServer
-from tests.reliability.load import ONE_PICTURE, Tally, closed_loops, predict_call
+from tests.reliability.load import ONE_PICTURE, Tally, closed_loops, predict_call, soon
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # and empty settings
 # A HEADERS frame of 1000 bytes that never comes to its end.
@@ -62,10 +61,10 @@ async def test_slow_connections_cost_the_others_nothing(server: SharedServer, sc
         alone = await _measure(channel, seconds)
         before = _descriptors(server.pid)
         async with _slow_connections(server.address, count):
-            await eventually(lambda: _descriptors(server.pid) >= before + count, within_seconds=30)
+            await soon(lambda: _descriptors(server.pid) >= before + count)
             during = _descriptors(server.pid)
             beside = await _measure(channel, seconds)
-        await eventually(lambda: _descriptors(server.pid) <= before + _SPARE_DESCRIPTORS, within_seconds=30)
+        await soon(lambda: _descriptors(server.pid) <= before + _SPARE_DESCRIPTORS)
 
     ratio = beside.quantile_ms(99) / alone.quantile_ms(99)
     assert alone.failed == beside.failed == 0

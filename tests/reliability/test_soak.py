@@ -81,7 +81,7 @@ async def test_soak(server: SharedServer, scale: Scale, figure: Figure) -> None:
         assert late / early <= 1.1
     figure(
         promise="steady load leaves no trace",
-        tested=f"{seconds / 60:.1f} minutes of {_CALLERS} closed-loop callers: lone pictures, lists, photographs, bad ones",
+        tested=f"{seconds / 60:.1f} minutes of {_CALLERS} callers: lone pictures, lists, photographs, bad ones",
         value=f"0 errors in {tally.answered:,} requests; memory {slope:+.2f} MiB/min;"
         f" p99 {early:.1f} ms in the first half, {late:.1f} ms in the second",
     )
