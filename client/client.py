@@ -47,7 +47,9 @@ class ClassifierClient:
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target)
+        self._channel = open_channel(self._target, healthy_only=False)
+        self._healthy_channel = open_channel(self._target, healthy_only=True)
+        self._predictor = classifier_pb2_grpc.ClassifierServiceStub(self._healthy_channel)
         self._classifier = classifier_pb2_grpc.ClassifierServiceStub(self._channel)
         self._check: _HealthCheck = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined]
         return self
@@ -56,6 +58,7 @@ class ClassifierClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the connection; calls that are still under way are cancelled."""
+        await self._healthy_channel.close()
         await self._channel.close()
 
     async def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
@@ -75,7 +78,7 @@ class ClassifierClient:
             ClientError: any other failure, see `client.errors`.
         """
         request = to_request(images, model=model, version=version, top_k=top_k)
-        answer = to_answer(await self._call(self._classifier.Predict, request))
+        answer = to_answer(await self._call(self._predictor.Predict, request))
         if len(answer.results) != len(images):
             raise ServerFailed(f"expected {len(images)} results from {self._target}, got {len(answer.results)}")
         return answer
@@ -94,7 +97,7 @@ class ClassifierClient:
             ClientError: the stream as a whole failed; lists without an answer may have been classified.
         """
         build = functools.partial(to_request, model=model, version=version, top_k=top_k)
-        call = self._classifier.PredictStream()
+        call = self._predictor.PredictStream()
         responses = exchange(call, _number(requests, build), timeout_seconds=self._timeout_seconds)
         try:
             async with contextlib.aclosing(responses):
@@ -146,7 +149,8 @@ class ClassifierClient:
         return error_from_status(code, details, target=self._target)
 
     def _connected(self) -> bool:
-        return self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        channels = (self._channel, self._healthy_channel)
+        return all(channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE for channel in channels)
 
     def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"no answer from {self._target} within {self._timeout_seconds:g} s")

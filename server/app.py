@@ -101,6 +101,7 @@ class _Door:
 async def _listening(settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
+    metrics.rpcs_inside.set_function(lambda: admission.inside)
     server = grpc.aio.server(
         interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
         options=[
@@ -115,6 +116,7 @@ async def _listening(settings: ServerSettings, servicer: ClassifierServicer, met
     door = _Door(server, _bind(server, settings), health, admission)
     await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
+    _log.info("listening", address=f"{settings.host}:{door.port}")
     try:
         yield door
     finally:

@@ -140,7 +140,9 @@ class Batcher(Generic[Item, Result]):
         self._predict = predict
         self._max_batch_size = max_batch_size
         self._max_queue_delay = max_queue_delay_seconds
-        self._room = Room(max_items=max_queue_items, max_bytes=max_queue_bytes)
+        self._room = Room(
+            max_items=max_queue_items, max_bytes=max_queue_bytes, seconds_to_compute=self._seconds_to_compute
+        )
         self._max_batches_under_way = max_batches_under_way
         self._max_stall = max_stall_seconds + max_queue_delay_seconds
         self._blame = Blame(self._pass_of_part, known_good=known_good)
@@ -193,7 +195,7 @@ class Batcher(Generic[Item, Result]):
             raise EngineLost(self._broken)
         if self._draining:
             raise Draining("the server is stopping; retry elsewhere")
-        return self._room.reserve(items, size_bytes=size_bytes, seconds_per_item=self._seconds_per_item)
+        return self._room.reserve(items, size_bytes=size_bytes)
 
     async def submit(
         self, items: Sequence[Item], *, deadline: float | None = None, reservation: Reservation | None = None
@@ -240,6 +242,11 @@ class Batcher(Generic[Item, Result]):
         if not answer.results:
             raise answer.failures[0]
         return answer
+
+    def _seconds_to_compute(self, items: int) -> float:
+        """Expect what was measured; but an engine that has been busy for longer than that is slow today."""
+        busy = time.monotonic() - self._progressed if self._under_way else 0.0
+        return max(self._seconds_per_item * items, busy)
 
     def _withdraw(self, entry: _Entry[Item, Result]) -> None:
         """Make the room of an entry that still waits free at once; the loop passes over it."""
@@ -322,6 +329,8 @@ class Batcher(Generic[Item, Result]):
         """Compute a batch and answer its callers. Never raises: the loop goes on whatever happens."""
         items = [item for entry in batch for item in entry.items]
         started = time.monotonic()
+        if self._under_way == 1:
+            self._progressed = started
         waits = tuple(started - entry.arrived for entry in batch)
         try:
             results = await self._pass(items, reason, waits)

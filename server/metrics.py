@@ -92,6 +92,9 @@ class Metrics:
             ("model",),
             registry=self.registry,
         )
+        self.rpcs_inside = Gauge(
+            "cifarserve_rpcs_inside", "RPCs that were let in and are not finished", registry=self.registry
+        )
         self.queue_items = Gauge(
             "cifarserve_queue_items", "Images that wait for the engine", ("model",), registry=self.registry
         )

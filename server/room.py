@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from typing import Self
 
 from server.errors import Overloaded
@@ -39,13 +40,15 @@ class Reservation:
 class Room:
     """The bounds of one queue. Whoever has a reservation is never refused later."""
 
-    def __init__(self, *, max_items: int, max_bytes: int) -> None:
+    def __init__(self, *, max_items: int, max_bytes: int, seconds_to_compute: Callable[[int], float]) -> None:
         """Set the bounds.
 
         Args:
             max_items: most items that may be made ready or wait, all callers together.
             max_bytes: most bytes of requests that may be held until they are answered.
+            seconds_to_compute: how long so many items are expected to take, by what was measured.
         """
+        self._seconds_to_compute = seconds_to_compute
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._items = 0
@@ -57,13 +60,12 @@ class Room:
         """Items that are made ready or wait."""
         return self._items
 
-    def reserve(self, items: int, *, size_bytes: int, seconds_per_item: float) -> Reservation:
+    def reserve(self, items: int, *, size_bytes: int) -> Reservation:
         """Return room, to be entered at once.
 
         Args:
             items: how many will wait.
             size_bytes: what their request holds.
-            seconds_per_item: what the engine was measured to need for an item.
 
         Raises:
             Overloaded: a bound would be exceeded; says when what waits will have been computed.
@@ -71,12 +73,12 @@ class Room:
         if self._items + items > self._max_items:
             raise Overloaded(
                 f"the queue is full: {self._items} of {self._max_items} wait, {items} more came",
-                retry_after_seconds=self._seconds_until_empty(seconds_per_item),
+                retry_after_seconds=self._seconds_until_empty(),
             )
         if self._bytes + size_bytes > self._max_bytes:
             raise Overloaded(
                 f"the queue is full: {self._bytes} of {self._max_bytes} bytes are held, {size_bytes} more came",
-                retry_after_seconds=self._seconds_until_empty(seconds_per_item),
+                retry_after_seconds=self._seconds_until_empty(),
             )
         self._items += items
         self._bytes += size_bytes
@@ -91,8 +93,8 @@ class Room:
         self._bytes -= size_bytes
         self._seconds_inside += _WEIGHT_OF_THE_NEWEST * (seconds - self._seconds_inside)
 
-    def _seconds_until_empty(self, seconds_per_item: float) -> float:
+    def _seconds_until_empty(self) -> float:
         # What waits costs the engine so much; where something else is the slower part, such as the decoding of
         # photographs, what was answered of late tells how long it takes to get through.
-        estimate = max(seconds_per_item * self._items, self._seconds_inside, _LEAST_SECONDS)
+        estimate = max(self._seconds_to_compute(self._items), self._seconds_inside, _LEAST_SECONDS)
         return estimate * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311  # not a secret

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cifarserve.v1 import classifier_pb2 as pb
@@ -45,7 +46,7 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         self, requests: AsyncIterable[pb.PredictRequest], context: _Context
     ) -> None:
         """Classify request after request; each is answered when it is finished."""
-        async with asyncio.TaskGroup() as group:
+        async with _one_error(), asyncio.TaskGroup() as group:
             reading = group.create_task(self._read_stream(requests, context))
             draining = group.create_task(self._draining.wait())
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,6 +123,18 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
             return await self._predict(request, deadline=deadline)
         except ServingError as exc:
             return conversions.to_error_response(exc, request_id=request.id)
+
+
+@contextlib.asynccontextmanager
+async def _one_error() -> AsyncIterator[None]:
+    """Raise the first `ServingError` of a group by itself, as the interceptor expects it."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        serving, _ = group.split(ServingError)
+        if serving is None:
+            raise
+        raise serving.exceptions[0] from None
 
 
 def _with_failures(

@@ -25,7 +25,7 @@ REQUEST = struct.Struct("<BI")  # slot, number of pictures
 REPLY = struct.Struct("<BB")  # slot, what became of it
 COMPUTED, RAISED, OUT_OF_MEMORY, DEVICE_FAILED = range(4)  # what became of a batch; after the last the process ends
 READY, REFUSED, FAILED = b"R", b"D", b"F"  # first byte of the first message: info, damaged model, no device
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0  # a pass takes milliseconds: what has not ended then hangs
 
 
 @dataclass(frozen=True)

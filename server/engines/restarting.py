@@ -46,12 +46,13 @@ class RestartingEngine:
         self._on_failure = on_failure
         self._deaths: collections.deque[float] = collections.deque(maxlen=MAX_RESTARTS + 1)
         self._failure = ""
+        self._entered = False
         self._settled = asyncio.Event()  # a process runs, or none ever will
         self._restarting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start the first process; raises as `LocalEngine` does."""
-        self._engine = await self._make(self._on_death, None).__aenter__()
+        await self._enter(self._make(self._on_death, None))
         self._info = self._engine.info
         self._settled.set()
         return self
@@ -61,7 +62,7 @@ class RestartingEngine:
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait({self._restarting})
-        await self._engine.__aexit__()
+        await self._leave()
 
     @property
     def info(self) -> EngineInfo:
@@ -80,6 +81,16 @@ class RestartingEngine:
             raise EngineLost(self._failure)
         return await self._engine.predict(images)
 
+    async def _enter(self, engine: LocalEngine) -> None:
+        self._engine = await engine.__aenter__()
+        self._entered = True
+
+    async def _leave(self) -> None:
+        """Leave the engine that was entered, once."""
+        if self._entered:
+            self._entered = False
+            await self._engine.__aexit__()
+
     def _on_death(self, death: Death) -> None:
         self._settled.clear()
         self._deaths.append(time.monotonic())
@@ -92,9 +103,9 @@ class RestartingEngine:
 
     async def _restart(self, reason: str) -> None:
         started = time.monotonic()
-        await self._engine.__aexit__()
+        await self._leave()
         try:
-            self._engine = await self._make(self._on_death, self._info).__aenter__()
+            await self._enter(self._make(self._on_death, self._info))
         except (ModelError, StartError) as exc:
             self._give_up(f"{reason}, and could not be started again: {exc}")
             return

@@ -20,7 +20,7 @@ from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server.engines.restarting import MAX_RESTARTS
 from tests.conftest import publish
-from tests.server.process import ROOT, ServerProcess, running_server
+from tests.server.process import ROOT, ServerProcess, engines_of, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,16 +31,6 @@ PICTURE = pb.Image(rgb=bytes(range(256)) * 12)
 async def server(repository: Path) -> AsyncIterator[ServerProcess]:
     async with running_server("--repository", repository, "--default-model", "quick") as server:
         yield server
-
-
-def engines_of(server: ServerProcess) -> list[int]:
-    """The engines are the children of the server's only child, in the order of their starts."""
-    [zygote] = children_of(server.process.pid)
-    return children_of(zygote)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def predict(server: ServerProcess, request: pb.PredictRequest) -> pb.PredictResponse:
@@ -136,7 +126,7 @@ async def test_second_signal_forces_the_end(repository: Path) -> None:
 
 async def test_engine_that_dies_is_started_again(server: ServerProcess) -> None:
     """After its engine was killed the server answers again, counts the restart, and still stops cleanly."""
-    os.kill(engines_of(server)[0], signal.SIGKILL)
+    os.kill(engines_of(server.process.pid)[0], signal.SIGKILL)
     await server.read_log("engine restarted")
     response = await predict(server, pb.PredictRequest(images=[PICTURE]))
     restarts = server.metric("cifarserve_engine_restarts_total")
@@ -150,9 +140,9 @@ async def test_engine_that_keeps_dying_ends_the_server(repository: Path) -> None
     """After its fourth death within a minute the server exits with status 1 and one line, to be started afresh."""
     async with running_server("--repository", repository, "--default-model", "quick") as server:
         for _ in range(MAX_RESTARTS):
-            os.kill(engines_of(server)[-1], signal.SIGKILL)
+            os.kill(engines_of(server.process.pid)[-1], signal.SIGKILL)
             await server.read_log("engine restarted")
-        os.kill(engines_of(server)[-1], signal.SIGKILL)
+        os.kill(engines_of(server.process.pid)[-1], signal.SIGKILL)
         await server.read_log("stopped")
         assert server.process.stderr is not None
         rest = (await server.process.stderr.read()).decode()

@@ -4,13 +4,17 @@ from server.errors import Overloaded
 from server.room import Room
 
 
-def reserve(room: Room, *, items: int = 1, size_bytes: int = 0, seconds_per_item: float = 0.0) -> object:
-    return room.reserve(items, size_bytes=size_bytes, seconds_per_item=seconds_per_item)
+def make_room(*, max_items: int = 100, seconds_per_item: float = 0.0) -> Room:
+    return Room(max_items=max_items, max_bytes=100, seconds_to_compute=lambda items: items * seconds_per_item)
+
+
+def reserve(room: Room, *, items: int = 1, size_bytes: int = 0) -> object:
+    return room.reserve(items, size_bytes=size_bytes)
 
 
 def test_items_are_bounded() -> None:
     """Exactly so many items fit, and what was refused takes no room."""
-    room = Room(max_items=3, max_bytes=100)
+    room = make_room(max_items=3)
     reserve(room, items=2)
     with pytest.raises(Overloaded, match="2 of 3 wait, 2 more came"):
         reserve(room, items=2)
@@ -21,8 +25,8 @@ def test_items_are_bounded() -> None:
 
 def test_bytes_are_bounded_until_the_caller_leaves() -> None:
     """Bytes stay counted after the items were handed over, until the block is left."""
-    room = Room(max_items=10, max_bytes=100)
-    with room.reserve(1, size_bytes=80, seconds_per_item=0) as reservation:
+    room = make_room(max_items=10)
+    with room.reserve(1, size_bytes=80) as reservation:
         room.release_items(reservation.items)
         reservation.items = 0
         with pytest.raises(Overloaded, match="80 of 100 bytes are held, 30 more came"):
@@ -33,8 +37,8 @@ def test_bytes_are_bounded_until_the_caller_leaves() -> None:
 
 def test_leaving_gives_items_back_that_never_waited() -> None:
     """A caller whose picture could not be read, or who went away, leaves no item behind."""
-    room = Room(max_items=1, max_bytes=100)
-    with room.reserve(1, size_bytes=10, seconds_per_item=0):
+    room = make_room(max_items=1)
+    with room.reserve(1, size_bytes=10):
         pass
 
     assert room.items == 0
@@ -42,12 +46,12 @@ def test_leaving_gives_items_back_that_never_waited() -> None:
 
 def test_refusal_tells_the_cost_of_what_waits() -> None:
     """The time after which to come back is what the waiting items cost, spread by half around it."""
-    room = Room(max_items=100, max_bytes=100)
+    room = make_room(seconds_per_item=0.02)
     reserve(room, items=100)
     found = []
     for _ in range(50):
         with pytest.raises(Overloaded) as refusal:
-            reserve(room, seconds_per_item=0.02)
+            reserve(room)
         found.append(refusal.value.retry_after_seconds)
 
     assert all(1.0 <= seconds <= 3.0 for seconds in found)
