@@ -59,6 +59,7 @@ async def serve(settings: ServerSettings) -> None:
             max_queue_bytes=settings.max_queue_mib * 2**20,
             max_stall_seconds=settings.max_stall_seconds,
             max_batches_under_way=_lanes(settings) + 1,
+            lanes=_lanes(settings),
         ),
         metrics=metrics,
         on_failure=lambda reason: stop.request(failure=reason),

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _Outcome = TypeVar("_Outcome")
 
+_LONG_PASS_SECONDS = 0.005  # ten times what handing a batch over costs
 _TIMER_SECONDS = 0.005  # how late an event loop's timer may be
 _WEIGHT_OF_THE_NEWEST = 0.2
 _POLL_SECONDS = 0.005
@@ -116,6 +118,8 @@ class Batcher(Generic[Item, Result]):
         max_queue_items: int,
         max_queue_bytes: int = 2**63,
         max_batches_under_way: int = 1,
+        lanes: int = 1,
+        pass_seconds: Callable[[int], float] = lambda _: 0.0,
         max_stall_seconds: float = 60.0,
         known_good: Sequence[Item] = (),
         observe: Callable[[BatchRecord], None],
@@ -131,6 +135,9 @@ class Batcher(Generic[Item, Result]):
             max_queue_bytes: most bytes of requests that may be held until they are answered.
             max_batches_under_way: how many calls of `predict` may run at once. All but the first are
                 full batches: those cannot grow any more, so nothing is lost by handing them over early.
+            lanes: how many calls of `predict` are computed side by side. A batch that is not full begins
+                beside another one only where passes are long.
+            pass_seconds: what one call of `predict` with so many items costs, as measured before.
             max_stall_seconds: an engine that has work and finishes none for so long is stuck.
             known_good: items that `predict` is known to compute; when a batch fails they tell whether
                 the engine is at fault or an item.
@@ -144,6 +151,8 @@ class Batcher(Generic[Item, Result]):
             max_items=max_queue_items, max_bytes=max_queue_bytes, seconds_to_compute=self._seconds_to_compute
         )
         self._max_batches_under_way = max_batches_under_way
+        self._lanes = lanes
+        self._pass_seconds = pass_seconds
         self._max_stall = max_stall_seconds + max_queue_delay_seconds
         self._blame = Blame(self._pass_of_part, known_good=known_good)
         self._observe = observe
@@ -279,8 +288,8 @@ class Batcher(Generic[Item, Result]):
             return None
         if self._queued_items >= self._max_batch_size:
             return DispatchReason.FULL if self._under_way < self._max_batches_under_way else None
-        if self._under_way:  # a batch that cannot start yet may as well grow
-            return None
+        if self._under_way and not (self._under_way < self._lanes and self._is_long(self._queued_items)):
+            return None  # a batch that cannot start yet, or is done before a second one has begun, may as well grow
         if self._draining:
             return DispatchReason.DRAIN
         if not self._max_queue_delay:
@@ -308,12 +317,22 @@ class Batcher(Generic[Item, Result]):
         urgent = min(deadlines, default=float("inf")) - cost
         return (urgent, DispatchReason.DEADLINE) if urgent < delay_ends else (delay_ends, DispatchReason.DELAY)
 
+    def _share(self) -> int:
+        """Return how many items the next batch takes: all that fit; but idle lanes share the work of a long pass."""
+        idle_lanes = self._lanes - self._under_way
+        if idle_lanes < 2 or not self._is_long(self._queued_items):  # noqa: PLR2004  # nobody to share with
+            return self._max_batch_size
+        return min(self._max_batch_size, math.ceil(self._queued_items / idle_lanes))
+
+    def _is_long(self, items: int) -> bool:
+        return self._pass_seconds(min(items, self._max_batch_size)) >= _LONG_PASS_SECONDS
+
     def _take(self) -> list[_Entry[Item, Result]]:
         """Remove the next batch from the queue, without those that nobody waits for or that are too late."""
         batch: list[_Entry[Item, Result]] = []
-        size = 0
+        size, share = 0, self._share()
         now = time.monotonic()
-        while self._entries and size + len(self._entries[0].items) <= self._max_batch_size:
+        while self._entries and (not batch or size + len(self._entries[0].items) <= share):
             entry = self._entries.popleft()
             self._dequeue(entry)
             if entry.answer.done():  # the caller went away

@@ -70,6 +70,7 @@ class BatchLimits:
     max_queue_bytes: int = 2**63
     max_stall_seconds: float = 60.0
     max_batches_under_way: int = 1
+    lanes: int = 1
 
 
 class Catalog:
@@ -180,6 +181,8 @@ class Catalog:
             max_stall_seconds=self._limits.max_stall_seconds,
             known_good=[_GREY],
             max_batches_under_way=self._limits.max_batches_under_way,
+            lanes=self._limits.lanes,
+            pass_seconds=engine.info.pass_seconds,
             observe=functools.partial(self._metrics.observe_batch, name),
             on_broken=lambda reason: self._on_failure(f"the engine of model {name!r} failed: {reason}"),
         )

@@ -34,6 +34,14 @@ class EngineInfo:
     layout: str
     batch_seconds: dict[int, float]
 
+    def pass_seconds(self, size: int) -> float:
+        """Return the expected seconds of a forward pass of `size` pictures, between the measured ones on a line."""
+        sizes = sorted(self.batch_seconds)
+        above = next((measured for measured in sizes if measured >= size), sizes[-1])
+        below = next((measured for measured in reversed(sizes) if measured <= size), sizes[0])
+        low, high = self.batch_seconds[below], self.batch_seconds[above]
+        return low if above <= below else low + (high - low) * (size - below) / (above - below)
+
 
 class Engine(Protocol):
     """Computes scores for batches of pictures.

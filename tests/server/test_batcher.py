@@ -280,6 +280,52 @@ async def test_full_batch_leaves_while_another_is_computed(predict: FakePredict,
     assert waiting == 2
 
 
+async def submit_seven(predict: FakePredict, records: Records, *, pass_seconds: float) -> list[list[int]]:
+    """Return what two lanes are given, while both are busy, of seven items that come one by one after a first one."""
+    batcher: Batcher[int, int] = Batcher(
+        predict,
+        max_batch_size=8,
+        max_queue_items=100,
+        max_batches_under_way=3,
+        lanes=2,
+        pass_seconds=lambda _: pass_seconds,
+        observe=records.append,
+    )
+    async with batcher:
+        predict.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit([0]))]
+        await eventually(lambda: len(predict.batches) == 1)
+        tasks += [asyncio.create_task(batcher.submit([number])) for number in range(1, 8)]
+        await eventually(lambda: sum(map(len, predict.batches)) + batcher.queued_items == len(tasks))
+        under_way = [list(batch) for batch in predict.batches]
+        predict.gate.set()
+        await asyncio.gather(*tasks)
+    return under_way
+
+
+async def test_lanes_share_long_passes(predict: FakePredict, records: Records) -> None:
+    """Where a pass is long, what waits goes to the lane that is free; where it is short, it grows instead."""
+    assert await submit_seven(predict, records, pass_seconds=0.001) == [[0]]
+    predict.batches.clear()
+    assert await submit_seven(predict, records, pass_seconds=0.010) == [[0], [1, 2, 3, 4, 5, 6, 7]]
+
+
+async def test_idle_lanes_take_equal_parts(predict: FakePredict, records: Records) -> None:
+    """When both lanes are free and a pass is long, each takes half of what waits."""
+    batcher: Batcher[int, int] = Batcher(
+        predict,
+        max_batch_size=8,
+        max_queue_items=100,
+        lanes=2,
+        pass_seconds=lambda _: 0.010,
+        observe=records.append,
+    )
+    async with batcher:
+        await asyncio.gather(*(batcher.submit([number]) for number in range(6)))
+
+    assert predict.batches == [[0, 1, 2], [3, 4, 5]]
+
+
 async def test_cancelled_callers_make_room_at_once(predict: FakePredict, records: Records) -> None:
     """Places of callers that went away can be taken while the engine is still busy."""
     async with make_batcher(predict, records, max_queue_items=2) as batcher:

@@ -21,7 +21,7 @@ class FakeLocalEngine:
         refuses_to_start: raised when it is entered.
     """
 
-    info = EngineInfo(device="fake", precision="fp32", batch_seconds={})
+    info = EngineInfo(device="fake", precision="fp32", layout="channels_last", batch_seconds={})
 
     def __init__(self, number: int, die: Callable[[Death], None], measured: EngineInfo | None) -> None:
         self.number = number
