@@ -5,7 +5,7 @@ STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test bench accuracy serve train up down proto lock
+.PHONY: setup demo check test soak bench accuracy serve train up down proto lock
 
 setup: .venv/installed ## make .venv from the locked, hashed requirements
 
@@ -27,6 +27,10 @@ check: setup ## format, lint, types, arrows, contract, drift of the stubs
 test: setup ## every test, with the line coverage of the four packages
 	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
+
+soak: setup ## every promise about failures at full length, at most 30 minutes; writes docs/reliability.md
+	$(BIN)/python -m pytest tests/reliability --full --verbose --session-timeout=1800
+	$(BIN)/python -m tests.reliability.page
 
 bench: setup ## the server against its ceilings, with pictures (needs nghttp2-client)
 	$(BIN)/python -m benchmarks.serving

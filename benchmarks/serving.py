@@ -10,7 +10,6 @@ other; every figure stands beside its ceiling from the same run. Prints a table,
 import argparse
 import io
 import json
-import platform
 import signal
 import subprocess
 import sys
@@ -243,16 +242,8 @@ def main() -> None:
     table = rows(figures)
     print_table(table, figures)
     RESULTS.mkdir(exist_ok=True)
-    report = {"machine": _machine(), "rows": [asdict(row) for row in table], "figures": figures, "runs": runs}
+    report = {"machine": usage.machine(), "rows": [asdict(row) for row in table], "figures": figures, "runs": runs}
     (RESULTS / "serving.json").write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    cores = sum(line.startswith("processor") for line in lines)
-    amx = ", AMX bf16" if any("amx_bf16" in line for line in lines) else ""
-    return f"{model}, {cores} cores{amx}"
 
 
 if __name__ == "__main__":

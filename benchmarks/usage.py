@@ -1,6 +1,7 @@
 """What a server's processes use: CPU seconds and memory, its engines' included. Reads /proc."""
 
 import os
+import platform
 from pathlib import Path
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -29,3 +30,12 @@ def _ticks(pid: int) -> int:
 def _pss_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def machine() -> str:
+    """Return the processor's name and the number of cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    cores = sum(line.startswith("processor") for line in lines)
+    amx = ", AMX bf16" if any("amx_bf16" in line for line in lines) else ""
+    return f"{model}, {cores} cores{amx}"

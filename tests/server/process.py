@@ -51,14 +51,19 @@ class ServerProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that carry `labels`."""
-        with urllib.request.urlopen(self.metrics_url) as page:  # noqa: S310  # a page of our own
-            families = text_string_to_metric_families(page.read().decode())
-        return sum(
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return metric_on(self.metrics_url, name, **labels)
+
+
+def metric_on(metrics_url: str, name: str, **labels: str) -> float:
+    """Return the sum of a metric's samples that carry `labels`, on the page at `metrics_url`."""
+    with urllib.request.urlopen(metrics_url) as page:  # noqa: S310  # a page of our own
+        families = text_string_to_metric_families(page.read().decode())
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""Promises about failures, each driven through a real server process over real sockets."""
