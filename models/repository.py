@@ -66,6 +66,10 @@ class Repository:
         except ModelError as exc:
             return ModelFolder(found, fault=str(exc))
 
+    def without_path(self, message: str) -> str:
+        """Return an error's message for those who need not know where the repository lies."""
+        return message.replace(f"{self.path}/", "")
+
     def versions(self, model: str) -> tuple[int, ...]:
         """Return the versions of `model`, oldest first.
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
 from server.admission import Admission
-from server.catalog import BatchLimits, Catalog
+from server.catalog import Catalog
 from server.cpus import usable_cpus
 from server.decoding import Decoder
 from server.engines.local import LocalEngine, LocalEngineSettings
@@ -25,10 +25,13 @@ from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics, metrics_page
+from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _FORCED_EXIT_STATUS = 1
 
 _log = structlog.get_logger(__name__)
@@ -44,10 +47,16 @@ async def serve(settings: ServerSettings) -> None:
     _log.info("settings", **settings.model_dump(mode="json"))
     stop = _Stop()
     metrics = Metrics()
+    health = health_aio.HealthServicer()
+    engines = _Engines(settings, stop)
+
+    async def set_model_health(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
+        await health.set(f"model/{model}", SERVING if ready else NOT_SERVING)
+
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=_engine_factory(settings, stop),
+        make_engine=engines.make,
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
@@ -55,14 +64,18 @@ async def serve(settings: ServerSettings) -> None:
             max_batches_under_way=_lanes(settings) + 1,
         ),
         metrics=metrics,
+        control=settings.model_control,
+        poll_interval_seconds=settings.poll_interval_seconds,
+        on_ready=set_model_health,
     )
     with (
         metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
         _decoder(settings) as decoder,
     ):
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
-        async with _listening(settings, servicer, metrics) as door, catalog:
-            await door.set_health(health_pb2.HealthCheckResponse.SERVING, [model.name for model in catalog.statuses()])
+        async with _listening(settings, servicer, metrics, health) as door, catalog:
+            engines.quiet = True
+            await door.set_health(SERVING)
             _log.info(
                 "ready",
                 address=f"{settings.host}:{door.port}",
@@ -84,14 +97,16 @@ class _Door:
     health: health_aio.HealthServicer
     admission: Admission
 
-    async def set_health(self, status: int, models: Iterable[str] = ()) -> None:
-        """Set the health of the server, the service, and the named models."""
-        for name in ("", SERVICE, *(f"model/{model}" for model in models)):
+    async def set_health(self, status: int) -> None:
+        """Set the health of the server and of each service; a model's own is set when it begins to answer."""
+        for name in ("", SERVICE):
             await self.health.set(name, status)
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics) -> AsyncIterator[_Door]:
+async def _listening(
+    settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics, health: health_aio.HealthServicer
+) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
     server = grpc.aio.server(
@@ -101,12 +116,11 @@ async def _listening(settings: ServerSettings, servicer: ClassifierServicer, met
             ("grpc.max_receive_message_length", settings.max_message_bytes),
         ],
     )
-    health = health_aio.HealthServicer()
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
     door = _Door(server, _bind(server, settings), health, admission)
-    await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+    await door.set_health(NOT_SERVING)
     await server.start()
     try:
         yield door
@@ -146,8 +160,17 @@ def _lanes(settings: ServerSettings) -> int:
     return settings.lanes or usable_cpus()
 
 
-def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path], LocalEngine]:
-    def make(folder: Path) -> LocalEngine:
+class _Engines:
+    """Makes engines; `quiet` ones start beside models that answer, and leave them the processor."""
+
+    def __init__(self, settings: ServerSettings, stop: "_Stop") -> None:
+        self._settings = settings
+        self._stop = stop
+        self.quiet = False
+
+    def make(self, folder: Path) -> LocalEngine:
+        """Return an engine for a version's folder."""
+        settings = self._settings
         return LocalEngine(
             LocalEngineSettings(
                 folder=str(folder),
@@ -157,11 +180,10 @@ def _engine_factory(settings: ServerSettings, stop: "_Stop") -> Callable[[Path],
                 max_batch_size=settings.max_batch_size,
                 log_format=settings.log_format,
                 log_level=settings.log_level,
+                quiet=self.quiet,
             ),
-            on_death=lambda model: stop.request(failure=f"the engine of model {model!r} died"),
+            on_death=lambda model: self._stop.request(failure=f"the engine of model {model!r} died"),
         )
-
-    return make
 
 
 class _Stop:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from cifarserve.v1 import classifier_pb2 as pb
 from models.card import Card
 from server.batcher import Answer
-from server.catalog import ModelState, ModelStatus, ServedModel
 from server.decoding import Decoded, EncodedPicture, Picture, RawPicture
 from server.engines import Scores
 from server.errors import InvalidArgument, InvalidImage, ServingError
+from server.following import ModelState, ModelStatus
+from server.served import ServedModel
 from server.statuses import STATUS
 
 _STATES = {

@@ -3,12 +3,14 @@
 import grpc
 
 from server.errors import (
+    AccessDenied,
     DeadlineExceeded,
     Draining,
     EngineFailed,
     InvalidArgument,
     InvalidImage,
     ModelNotFound,
+    NotPossible,
     NotReady,
     Overloaded,
     ServingError,
@@ -21,6 +23,8 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Draining: grpc.StatusCode.UNAVAILABLE,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
+    NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     EngineFailed: grpc.StatusCode.INTERNAL,
 }

@@ -18,7 +18,7 @@ from typing import Self
 
 import structlog
 
-from models.errors import CheckpointDamaged
+from models.errors import CheckpointDamaged, Fault
 from models.preprocessing import IMAGE_BYTES
 from server.engines import EngineInfo, Pixels, Scores
 from server.engines.shared import SharedBatches, Slot
@@ -44,6 +44,7 @@ class LocalEngineSettings:
         max_batch_size: the largest batch that will be given.
         log_format: console or json.
         log_level: the least severe line to log.
+        quiet: load and warm up with what the processor has left; computing is not affected.
     """
 
     folder: str
@@ -53,6 +54,7 @@ class LocalEngineSettings:
     max_batch_size: int
     log_format: str
     log_level: str
+    quiet: bool = False
 
 
 class LocalEngine:
@@ -81,7 +83,9 @@ class LocalEngine:
             self._process = self._spawn(theirs)
         try:
             self._info = await self._first_message()
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError):
+                self._process.kill()  # it would go on loading for seconds, for nobody
             await self.__aexit__()
             raise
         asyncio.get_running_loop().add_reader(self._socket, self._on_message)
@@ -143,7 +147,8 @@ class LocalEngine:
             seconds = {int(size): cost for size, cost in info.pop("batch_seconds").items()}
             return EngineInfo(**info, batch_seconds=seconds)
         if kind == REFUSED:
-            raise CheckpointDamaged(text)
+            fault, _, reason = text.partition(" ")
+            raise CheckpointDamaged(reason, fault=Fault(fault))
         raise StartError(text or "the engine's process died while it started; see the log above")
 
     def _send(self, message: bytes) -> None:

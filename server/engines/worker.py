@@ -45,7 +45,7 @@ def main() -> None:
         )
         batch_seconds = forward.warm_up(batches.slots[0])
     except ModelError as exc:
-        server.send(REFUSED + str(exc).encode())
+        server.send(REFUSED + f"{exc.fault} {exc}".encode())
         return
     except StartError as exc:
         server.send(FAILED + str(exc).encode())

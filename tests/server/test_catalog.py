@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 
 from models.errors import CheckpointDamaged
-from server.catalog import BatchLimits, Catalog, ModelState
+from server.catalog import Catalog
 from server.engines import Engine
 from server.errors import ModelNotFound, NotReady, StartError
+from server.following import ModelState
 from server.metrics import Metrics
+from server.served import BatchLimits
 from tests.conftest import publish
 from tests.fakes import FakeEngine
 
