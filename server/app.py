@@ -15,7 +15,9 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
+from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2, classifier_pb2_grpc
+from models.repository import Repository
+from server.admin import ModelAdminServicer
 from server.admission import Admission
 from server.catalog import Catalog
 from server.cpus import usable_cpus
@@ -25,11 +27,13 @@ from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics, metrics_page
+from server.operations import Operations
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _FORCED_EXIT_STATUS = 1
@@ -73,7 +77,8 @@ async def serve(settings: ServerSettings) -> None:
         _decoder(settings) as decoder,
     ):
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
-        async with _listening(settings, servicer, metrics, health) as door, catalog:
+        admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
+        async with _listening(settings, servicer, admin, metrics, health) as door, catalog:
             engines.quiet = True
             await door.set_health(SERVING)
             _log.info(
@@ -99,13 +104,17 @@ class _Door:
 
     async def set_health(self, status: int) -> None:
         """Set the health of the server and of each service; a model's own is set when it begins to answer."""
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, ADMIN_SERVICE):
             await self.health.set(name, status)
 
 
 @contextlib.asynccontextmanager
 async def _listening(
-    settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics, health: health_aio.HealthServicer
+    settings: ServerSettings,
+    servicer: ClassifierServicer,
+    admin: ModelAdminServicer,
+    metrics: Metrics,
+    health: health_aio.HealthServicer,
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
@@ -117,8 +126,9 @@ async def _listening(
         ],
     )
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
+    admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, ADMIN_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
     door = _Door(server, _bind(server, settings), health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()

@@ -142,7 +142,7 @@ class Catalog:
         return tuple(self.status(name) for name in sorted(self._models))
 
     def refusal(self, name: str) -> str:
-        """Return why the version that is wanted of a model is not served; empty when that is not known or not so."""
+        """Return why the version that is wanted of a model is refused; empty when it is not."""
         model = self._models[name]
         return model.refusals[model.target].reason if model.target in model.refusals else ""
 

@@ -125,6 +125,9 @@ def to_list_models_response(statuses: Iterable[ModelStatus]) -> pb.ListModelsRes
                 reason=status.reason,
                 serving=to_identity(status.served.card) if status.served else None,
                 is_default=status.is_default,
+                refused=[pb.RefusedVersion(version=each.version, reason=each.reason) for each in status.refused],
+                pinned_version=status.pinned_version,
+                loading_version=status.loading_version,
             )
             for status in statuses
         ]
