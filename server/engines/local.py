@@ -132,7 +132,7 @@ class LocalEngine:
         arguments = {**asdict(self._settings), "descriptor": self._batches.descriptor, "slots": self._slots}
         # Not asyncio's: that forks, which gRPC's threads do not like; this starts the program without a fork.
         return subprocess.Popen(
-            [sys.executable, "-m", "server.engines.worker", json.dumps(arguments)],
+            [sys.executable, "-m", "server.engines.lanes", json.dumps(arguments)],
             stdin=theirs.fileno(),
             stdout=sys.stderr,
             pass_fds=[self._batches.descriptor],

@@ -1,22 +1,23 @@
-"""The engine's process: `python -m server.engines.worker SETTINGS`, with its socket as standard input.
+"""What an engine's process does once its lanes are made (`server.engines.lanes`); its socket is standard input.
 
 Computes what lies in the shared memory, slot by slot, and ends when the socket closes. Knows no
 batching, no protocol of the outside, and no event loop.
 """
 
+import functools
 import json
 import signal
 import socket
-import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import structlog
 import torch
 
 from models.errors import ModelError
 from server.engines.forward import Forward, select_device
+from server.engines.lanes import Lanes
 from server.engines.local import FAILED, READY, REFUSED, REPLY, REQUEST, LocalEngineSettings
 from server.engines.shared import SharedBatches
 from server.errors import StartError
@@ -25,12 +26,11 @@ from server.logs import configure_logging
 _log = structlog.get_logger(__name__)
 
 
-def main() -> None:
+def main(arguments: dict[str, Any], lanes: Lanes) -> None:
     """Load, say how it went, then compute until the server hangs up."""
     # The server decides when to stop, also when Ctrl-C reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    arguments = json.loads(sys.argv[1])
     descriptor, slots = arguments.pop("descriptor"), arguments.pop("slots")
     settings = LocalEngineSettings(**arguments)
     configure_logging(log_format=settings.log_format, level=settings.log_level)
@@ -51,13 +51,7 @@ def main() -> None:
         server.send(FAILED + str(exc).encode())
         return
     server.send(READY + json.dumps({**asdict(forward.info), "batch_seconds": batch_seconds}).encode())
-    lanes = [
-        threading.Thread(target=_compute_until_closed, args=(server, batches, forward)) for _ in range(settings.lanes)
-    ]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
+    lanes.run(functools.partial(_compute_until_closed, server, batches, forward))
 
 
 def _compute_until_closed(server: socket.socket, batches: SharedBatches, forward: Forward) -> None:
@@ -71,7 +65,3 @@ def _compute_until_closed(server: socket.socket, batches: SharedBatches, forward
             server.send(REPLY.pack(number, 1) + b"the forward pass failed")
         else:
             server.send(REPLY.pack(number, 0))
-
-
-if __name__ == "__main__":
-    main()
