@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,6 @@ async def serve(settings: ServerSettings) -> None:
     stop = _Stop()
     metrics = Metrics()
     health = health_aio.HealthServicer()
-    engines = _Engines(settings, stop)
 
     async def set_model_health(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
         await health.set(f"model/{model}", SERVING if ready else NOT_SERVING)
@@ -60,7 +59,8 @@ async def serve(settings: ServerSettings) -> None:
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=engines.make,
+        make_engine=_engine_factory(settings, stop, quiet=False),
+        make_quiet_engine=_engine_factory(settings, stop, quiet=True),
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
@@ -79,7 +79,6 @@ async def serve(settings: ServerSettings) -> None:
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
         admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
         async with _listening(settings, servicer, admin, metrics, health) as door, catalog:
-            engines.quiet = True
             await door.set_health(SERVING)
             _log.info(
                 "ready",
@@ -170,17 +169,8 @@ def _lanes(settings: ServerSettings) -> int:
     return settings.lanes or usable_cpus()
 
 
-class _Engines:
-    """Makes engines; `quiet` ones start beside models that answer, and leave them the processor."""
-
-    def __init__(self, settings: ServerSettings, stop: "_Stop") -> None:
-        self._settings = settings
-        self._stop = stop
-        self.quiet = False
-
-    def make(self, folder: Path) -> LocalEngine:
-        """Return an engine for a version's folder."""
-        settings = self._settings
+def _engine_factory(settings: ServerSettings, stop: "_Stop", *, quiet: bool) -> Callable[[Path], LocalEngine]:
+    def make(folder: Path) -> LocalEngine:
         return LocalEngine(
             LocalEngineSettings(
                 folder=str(folder),
@@ -190,10 +180,12 @@ class _Engines:
                 max_batch_size=settings.max_batch_size,
                 log_format=settings.log_format,
                 log_level=settings.log_level,
-                quiet=self.quiet,
+                quiet=quiet,
             ),
-            on_death=lambda model: self._stop.request(failure=f"the engine of model {model!r} died"),
+            on_death=lambda model: stop.request(failure=f"the engine of model {model!r} died"),
         )
+
+    return make
 
 
 class _Stop:

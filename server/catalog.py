@@ -42,6 +42,7 @@ class Catalog:
         *,
         default_model: str,
         make_engine: Callable[[Path], Engine],
+        make_quiet_engine: Callable[[Path], Engine] | None = None,
         limits: BatchLimits,
         metrics: Metrics,
         control: ModelControl = ModelControl.NONE,
@@ -54,6 +55,7 @@ class Catalog:
             repository: the folder of models.
             default_model: who answers when no name is given; empty: the shipped default or the only one.
             make_engine: returns an engine for a version's folder.
+            make_quiet_engine: the same, for one that loads beside models that answer; None: no difference.
             limits: for every model's queue.
             metrics: is told of batches, loads and queues.
             control: what is followed after the start.
@@ -73,7 +75,13 @@ class Catalog:
         self._poll_interval_seconds = poll_interval_seconds
         self._metrics = metrics
         self._on_ready = on_ready
-        self._loader = Loader(self._repository, make_engine=make_engine, limits=limits, metrics=metrics)
+        self._loader = Loader(
+            self._repository,
+            make_engine=make_engine,
+            make_quiet_engine=make_quiet_engine or make_engine,
+            limits=limits,
+            metrics=metrics,
+        )
         self._models = {name: self._made(name, folder) for name, folder in found.items()}
         self._tasks: set[asyncio.Task[None]] = set()
 

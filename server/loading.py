@@ -18,6 +18,9 @@ from server.errors import StartError
 from server.metrics import Metrics
 from server.served import BatchLimits, ServedModel, serve_version
 
+# A quiet engine takes about ten seconds beside a busy one, and for ever beside one that leaves no time at all.
+_PATIENCE_SECONDS = 30.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -29,18 +32,26 @@ class Loader:
     """Loads versions: all at once while the server starts, and one at a time beside models that answer."""
 
     def __init__(
-        self, repository: Repository, *, make_engine: Callable[[Path], Engine], limits: BatchLimits, metrics: Metrics
+        self,
+        repository: Repository,
+        *,
+        make_engine: Callable[[Path], Engine],
+        make_quiet_engine: Callable[[Path], Engine],
+        limits: BatchLimits,
+        metrics: Metrics,
     ) -> None:
         """Take what every version is loaded with.
 
         Args:
             repository: where the versions lie.
             make_engine: returns an engine for a version's folder.
+            make_quiet_engine: the same, for one that loads with what the processor has to spare.
             limits: for every version's queue.
             metrics: is told of loads and batches.
         """
         self._repository = repository
         self._make_engine = make_engine
+        self._make_quiet_engine = make_quiet_engine
         self._limits = limits
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
@@ -66,8 +77,15 @@ class Loader:
     async def _serve(self, model: str, version: int) -> ServedModel:
         folder = self._repository.path / model / str(version)
         card = await asyncio.to_thread(_verify, folder)
-        observe = functools.partial(self._metrics.observe_batch, model)
-        return await serve_version(card, self._make_engine(folder), limits=self._limits, observe=observe)
+        start = functools.partial(
+            serve_version, card, limits=self._limits, observe=functools.partial(self._metrics.observe_batch, model)
+        )
+        if not self.starting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    return await start(self._make_quiet_engine(folder))
+            _log.warning("the processor has nothing to spare: loading as one of many", model=model, version=version)
+        return await start(self._make_engine(folder))
 
     @contextlib.asynccontextmanager
     async def _counted(self, model: str, version: int) -> AsyncIterator[None]:

@@ -50,13 +50,15 @@ class Actual:
     refusals: Mapping[int, Refusal] = field(default_factory=dict)
 
 
-class Load(NamedTuple):
+@dataclass(frozen=True)
+class Load:
     """Load this version, and let it answer in the place of the one that does."""
 
     version: int
 
 
-class Unload(NamedTuple):
+@dataclass(frozen=True)
+class Unload:
     """Let no version answer any more."""
 
 
