@@ -79,6 +79,7 @@ class Catalog:
             self._repository,
             make_engine=make_engine,
             make_quiet_engine=make_quiet_engine or make_engine,
+            is_quiet=self._is_disturbed_by_loading,
             limits=limits,
             metrics=metrics,
         )
@@ -218,6 +219,9 @@ class Catalog:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()):
             _log.error("following the repository failed", task=task.get_name(), exc_info=exc)
+
+    def _is_disturbed_by_loading(self) -> bool:
+        return not self._loader.starting and any(model.served for model in self._models.values())
 
     def _check_default(self) -> None:
         status = self.status()

@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 class Loader:
-    """Loads versions: all at once while the server starts, and one at a time beside models that answer."""
+    """Loads versions: all at once while the server starts, and one at a time afterwards."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Loader:
         *,
         make_engine: Callable[[Path], Engine],
         make_quiet_engine: Callable[[Path], Engine],
+        is_quiet: Callable[[], bool],
         limits: BatchLimits,
         metrics: Metrics,
     ) -> None:
@@ -46,12 +47,14 @@ class Loader:
             repository: where the versions lie.
             make_engine: returns an engine for a version's folder.
             make_quiet_engine: the same, for one that loads with what the processor has to spare.
+            is_quiet: returns whether to load so now.
             limits: for every version's queue.
             metrics: is told of loads and batches.
         """
         self._repository = repository
         self._make_engine = make_engine
         self._make_quiet_engine = make_quiet_engine
+        self._is_quiet = is_quiet
         self._limits = limits
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
@@ -80,7 +83,7 @@ class Loader:
         start = functools.partial(
             serve_version, card, limits=self._limits, observe=functools.partial(self._metrics.observe_batch, model)
         )
-        if not self.starting:
+        if self._is_quiet():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     return await start(self._make_quiet_engine(folder))

@@ -23,22 +23,29 @@ def quiet_engines() -> FakeEngines:
 
 
 @pytest.fixture
-def loader(repository: Path, engines: FakeEngines, quiet_engines: FakeEngines) -> Loader:
+def quiet() -> list[bool]:
+    """Not empty when there is somebody to disturb."""
+    return []
+
+
+@pytest.fixture
+def loader(repository: Path, engines: FakeEngines, quiet_engines: FakeEngines, quiet: list[bool]) -> Loader:
     return Loader(
         Repository(repository),
         make_engine=engines,
         make_quiet_engine=quiet_engines,
+        is_quiet=lambda: bool(quiet),
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=Metrics(),
     )
 
 
-async def test_engines_are_quiet_after_the_start(
-    loader: Loader, engines: FakeEngines, quiet_engines: FakeEngines
+async def test_engines_are_quiet_beside_others(
+    loader: Loader, engines: FakeEngines, quiet_engines: FakeEngines, quiet: list[bool]
 ) -> None:
-    """What is loaded at the start has nobody to disturb; what is loaded later has."""
+    """An engine yields the processor while it loads when there is somebody to disturb."""
     first = await loader.load("quick", 1)
-    loader.starting = False
+    quiet.append(True)
     second = await loader.load("quick", 2)
     await asyncio.gather(first.close(), second.close())
 
@@ -46,11 +53,15 @@ async def test_engines_are_quiet_after_the_start(
 
 
 async def test_quiet_loading_does_not_take_for_ever(
-    loader: Loader, engines: FakeEngines, quiet_engines: FakeEngines, monkeypatch: pytest.MonkeyPatch
+    loader: Loader,
+    engines: FakeEngines,
+    quiet_engines: FakeEngines,
+    quiet: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beside engines that leave no time at all, a version is loaded as one of many after a while."""
     monkeypatch.setattr(loading, "_PATIENCE_SECONDS", 0.01)
-    loader.starting = False
+    quiet.append(True)
     quiet_engines.loading.clear()
     served = await loader.load("quick", 2)
     await served.close()
@@ -59,19 +70,19 @@ async def test_quiet_loading_does_not_take_for_ever(
     assert engines.closed == ["quick/2"]
 
 
-async def test_one_version_at_a_time_is_loaded_beside_others(loader: Loader, quiet_engines: FakeEngines) -> None:
+async def test_one_version_at_a_time_is_loaded_after_the_start(loader: Loader, engines: FakeEngines) -> None:
     """After the start, versions wait for each other: one load is disturbance enough."""
     loader.starting = False
-    quiet_engines.loading.clear()
+    engines.loading.clear()
     loads = [asyncio.create_task(loader.load("quick", version)) for version in (1, 2)]
-    await eventually(lambda: bool(quiet_engines.made))
+    await eventually(lambda: bool(engines.made))
     await asyncio.sleep(0)
-    made_at_first = len(quiet_engines.made)
-    quiet_engines.loading.set()
+    made_at_first = len(engines.made)
+    engines.loading.set()
     for load in loads:
         await (await load).close()
 
-    assert (made_at_first, len(quiet_engines.made)) == (1, 2)
+    assert (made_at_first, len(engines.made)) == (1, 2)
 
 
 async def test_wrong_digest_costs_no_engine(loader: Loader, engines: FakeEngines, tmp_path: Path) -> None:
