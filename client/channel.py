@@ -24,8 +24,8 @@ _SERVICE_CONFIG = {
         }
     ],
 }
+_HEALTHY_ONLY = {"healthCheckConfig": {"serviceName": ""}}
 _OPTIONS = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", 64 * 2**20),
     # By default a call of more than 256 KiB is not kept, and so never retried.
@@ -38,6 +38,11 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Return a channel to `target`; it connects at the first call. Needs a running event loop."""
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+def open_channel(target: str, *, healthy_only: bool) -> grpc.aio.Channel:
+    """Return a channel to `target`; it connects at the first call. Needs a running event loop.
+
+    With `healthy_only`, servers that say NOT_SERVING, because they start or stop, are passed over; where
+    all do, calls fail (gRPC's proposal A17). Without it they can still be asked about themselves.
+    """
+    config = {**_SERVICE_CONFIG, **(_HEALTHY_ONLY if healthy_only else {})}
+    return grpc.aio.insecure_channel(target, options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))])

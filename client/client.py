@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Self
 
 import grpc
@@ -10,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
+from client.channel import open_channel
 from client.connection import Connection
 from client.errors import ClientError, NotFound, ServerFailed, error_from_status
 from client.requests import Image, to_request
@@ -33,9 +35,18 @@ class ClassifierClient(Connection):
     async def __aenter__(self) -> Self:
         """Open the connection."""
         await super().__aenter__()
+        self._healthy_channel = open_channel(self._target, healthy_only=True)
+        self._predictor = classifier_pb2_grpc.ClassifierServiceStub(self._healthy_channel)
         self._classifier = classifier_pb2_grpc.ClassifierServiceStub(self._channel)
         self._check: _HealthCheck = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined]
         return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection; calls that are still under way are cancelled."""
+        await self._healthy_channel.close()
+        await super().__aexit__(kind, error, traceback)
 
     async def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
         """Classify pictures; there is one result for each, in their order.
@@ -54,7 +65,7 @@ class ClassifierClient(Connection):
             ClientError: any other failure, see `client.errors`.
         """
         request = to_request(images, model=model, version=version, top_k=top_k)
-        answer = to_answer(await self._call(self._classifier.Predict, request))
+        answer = to_answer(await self._call(self._predictor.Predict, request))
         if len(answer.results) != len(images):
             raise ServerFailed(f"expected {len(images)} results from {self._target}, got {len(answer.results)}")
         return answer
@@ -73,7 +84,7 @@ class ClassifierClient(Connection):
             ClientError: the stream as a whole failed; lists without an answer may have been classified.
         """
         build = functools.partial(to_request, model=model, version=version, top_k=top_k)
-        call = self._classifier.PredictStream()
+        call = self._predictor.PredictStream()
         responses = exchange(call, _number(requests, build), timeout_seconds=self._timeout_seconds)
         try:
             async with contextlib.aclosing(responses):
@@ -107,6 +118,10 @@ class ClassifierClient(Connection):
         except NotFound as exc:  # the protocol gives no text
             raise NotFound(f"server at {self._target} knows no service {service!r}") from exc
         return response.status == health_pb2.HealthCheckResponse.SERVING
+
+    def _connected(self) -> bool:
+        channels = (self._channel, self._healthy_channel)
+        return all(channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE for channel in channels)
 
     def _answer_or_error(self, response: pb.PredictResponse) -> Answer | ClientError:
         if response.HasField("error"):

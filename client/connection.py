@@ -30,7 +30,7 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target)
+        self._channel = open_channel(self._target, healthy_only=False)
         return self
 
     async def __aexit__(

@@ -73,6 +73,8 @@ _ERRORS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.INTERNAL: (ServerFailed, "server at {target} failed: {reason}"),
     grpc.StatusCode.UNKNOWN: (ServerFailed, "server at {target} failed: {reason}"),
 }
+# gRPC's words for a server whose health says NOT_SERVING.
+_UNHEALTHY = "backend unhealthy"
 # grpc's enum members hold (number, name)
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -92,6 +94,8 @@ def connection_error(details: str, *, target: str) -> ServerUnavailable:
     """Return the error for a connection that could not be made; `details` is gRPC's account of it."""
     # The cause stands last: "... ipv4:127.0.0.1:50051: Failed to connect to remote host: Connection refused".
     reason = details.rpartition(": ")[2].rstrip("]") or "no connection"
+    if reason == _UNHEALTHY:
+        return ServerUnavailable(f"server at {target} is unavailable: it is starting or stopping")
     return ServerUnavailable(
         f"no server at {target}: {reason[0].lower()}{reason[1:]}; start one with cifarserve-server"
     )

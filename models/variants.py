@@ -1,22 +1,46 @@
-"""A trained network made ready to serve: normalization folded, pools made cheap, one floating type, channels last.
+"""A trained network made ready to serve: normalization folded, one floating type, one memory layout.
 
 The same functions prepare the network that training assesses and the one that serving runs, so that
 the card's figures are about what is served.
+
+Layouts of the activations between two layers:
+    channels_last: plain tensors, the channels of a pixel side by side; every network, every device.
+    blocked: oneDNN's own (opaque tensors), weights packed once; CPUs, and networks whose operations all know it.
 """
 
 import copy
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+_PROBE_SHAPE = (2, 3, 32, 32)
 
-def prepare(network: nn.Module, *, precision: str) -> nn.Module:
-    """Return a copy of `network` for inference: takes and computes `precision`, channels last."""
-    prepared = fold_normalization(copy.deepcopy(network).eval())
-    _replace_pools(prepared)
-    return prepared.to(PRECISIONS[precision]).to(memory_format=torch.channels_last)
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def prepare(network: nn.Module, *, precision: str, layout: str) -> nn.Module:
+    """Return a copy of `network` for inference: takes and gives plain tensors of `precision`, channels last."""
+    folded = fold_normalization(copy.deepcopy(network).eval())
+    if layout == "blocked":
+        return _Blocked(folded, PRECISIONS[precision])
+    _replace(folded, nn.MaxPool2d, _cheap_pool)
+    return folded.to(PRECISIONS[precision]).to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def layouts(network: nn.Module, device: torch.device) -> tuple[str, ...]:
+    """Return the layouts that `network` can be computed in on `device`, the most promising first."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return ("channels_last",)
+    try:
+        prepare(network, precision="fp32", layout="blocked")(torch.zeros(_PROBE_SHAPE))
+    except (RuntimeError, ValueError):  # an operation that does not know opaque tensors
+        return ("channels_last",)
+    return ("blocked", "channels_last")
 
 
 @torch.no_grad()
@@ -41,6 +65,48 @@ def fold_normalization(network: nn.Module) -> nn.Module:
     return network
 
 
+class _Blocked(nn.Module):
+    """A network between whose layers the activations stay in oneDNN's layout."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        """Take over `network`, which is changed."""
+        super().__init__()
+        _replace(network, nn.Conv2d, lambda convolution: _BlockedConvolution(convolution, dtype))
+        # A product of matrices gains nothing from the layout, and loses where there are few pictures.
+        _replace(network, nn.Linear, lambda linear: nn.Sequential(_Plain(), linear.to(dtype)))
+        self.network = network
+        self.plain = _Plain()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.plain(self.network(inputs))
+        return outputs
+
+
+class _BlockedConvolution(nn.Module):
+    """A convolution that gives opaque tensors; its weights are packed once instead of in every pass."""
+
+    def __init__(self, convolution: nn.Conv2d, dtype: torch.dtype) -> None:
+        super().__init__()
+        if isinstance(convolution.padding, str) or convolution.padding_mode != "zeros":
+            raise ValueError(f"expected padding by a number of zeros, got {convolution.padding!r}")
+        self._geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        weight = convolution.weight.detach().float().contiguous().to_mkldnn(dtype)
+        self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *self._geometry)
+        # oneDNN adds a bias of fp32 to its sums of fp32 before it rounds them.
+        self._bias = None if convolution.bias is None else convolution.bias.detach().float().to_mkldnn()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        opaque = inputs if inputs.is_mkldnn else inputs.to_mkldnn()
+        return torch.mkldnn_convolution(opaque, self._weight, self._bias, *self._geometry)
+
+
+class _Plain(nn.Module):
+    """Opaque tensors become plain ones; plain ones pass."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.to_dense() if inputs.is_mkldnn else inputs
+
+
 class _Halve(nn.Module):
     """MaxPool2d(2) by two comparisons of whole rows: up to twice as fast, as no position of a maximum is kept."""
 
@@ -50,11 +116,16 @@ class _Halve(nn.Module):
         return torch.maximum(rows[:, :, :, 0:width:2], rows[:, :, :, 1:width:2])
 
 
-def _replace_pools(network: nn.Module) -> None:
-    for module in network.modules():
+def _replace(network: nn.Module, kind: type[Layer], make: Callable[[Layer], nn.Module]) -> None:
+    """Put what `make` returns in the place of every layer of `kind`, in place."""
+    for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.MaxPool2d) and (child.kernel_size, child.stride, child.padding) == (2, 2, 0):
-                module.register_module(name, _Halve())
+            if isinstance(child, kind):
+                module.register_module(name, make(child))
+
+
+def _cheap_pool(pool: nn.MaxPool2d) -> nn.Module:
+    return _Halve() if (pool.kernel_size, pool.stride, pool.padding) == (2, 2, 0) else pool
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -22,7 +22,10 @@ from server.admission import Admission
 from server.catalog import Catalog
 from server.cpus import usable_cpus
 from server.decoding import Decoder
-from server.engines.local import LocalEngine, LocalEngineSettings
+from server.engines import EngineInfo
+from server.engines.local import Death, LocalEngine, LocalEngineSettings
+from server.engines.processes import EngineProcesses
+from server.engines.restarting import RestartingEngine
 from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
@@ -46,11 +49,12 @@ async def serve(settings: ServerSettings) -> None:
 
     Raises:
         StartError: the server cannot start as `settings` say.
-        EngineDied: an engine's process ended by itself; what could be answered was.
+        EngineDied: an engine cannot go on; what could be answered was.
     """
     _log.info("settings", **settings.model_dump(mode="json"))
     stop = _Stop()
     metrics = Metrics()
+    processes = EngineProcesses()
     health = health_aio.HealthServicer()
 
     async def set_model_health(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
@@ -59,13 +63,16 @@ async def serve(settings: ServerSettings) -> None:
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=_engine_factory(settings, stop, quiet=False),
-        make_quiet_engine=_engine_factory(settings, stop, quiet=True),
+        make_engine=_engine_factory(settings, stop, processes, metrics, quiet=False),
+        make_quiet_engine=_engine_factory(settings, stop, processes, metrics, quiet=True),
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
             max_queue_items=settings.max_queue_items,
+            max_queue_bytes=settings.max_queue_mib * 2**20,
+            max_stall_seconds=settings.max_stall_seconds,
             max_batches_under_way=_lanes(settings) + 1,
+            lanes=_lanes(settings),
         ),
         metrics=metrics,
         control=settings.model_control,
@@ -78,7 +85,7 @@ async def serve(settings: ServerSettings) -> None:
     ):
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
         admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
-        async with _listening(settings, servicer, admin, metrics, health) as door, catalog:
+        async with _listening(settings, servicer, admin, metrics, health) as door, processes, catalog:
             await door.set_health(SERVING)
             _log.info(
                 "ready",
@@ -117,6 +124,7 @@ async def _listening(
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
+    metrics.rpcs_inside.set_function(lambda: admission.inside)
     server = grpc.aio.server(
         interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
         options=[
@@ -131,6 +139,7 @@ async def _listening(
     door = _Door(server, _bind(server, settings), health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()
+    _log.info("listening", address=f"{settings.host}:{door.port}")
     try:
         yield door
     finally:
@@ -161,7 +170,6 @@ def _decoder(settings: ServerSettings) -> Decoder:
     return Decoder(
         threads=settings.decode_threads or usable_cpus(),
         limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
-        max_pending_bytes=settings.max_decode_mib * 2**20,
     )
 
 
@@ -169,20 +177,29 @@ def _lanes(settings: ServerSettings) -> int:
     return settings.lanes or usable_cpus()
 
 
-def _engine_factory(settings: ServerSettings, stop: "_Stop", *, quiet: bool) -> Callable[[Path], LocalEngine]:
-    def make(folder: Path) -> LocalEngine:
-        return LocalEngine(
-            LocalEngineSettings(
-                folder=str(folder),
-                device=settings.device,
-                precision=settings.precision,
-                lanes=_lanes(settings),
-                max_batch_size=settings.max_batch_size,
-                log_format=settings.log_format,
-                log_level=settings.log_level,
-                quiet=quiet,
-            ),
-            on_death=lambda model: stop.request(failure=f"the engine of model {model!r} died"),
+def _engine_factory(
+    settings: ServerSettings, stop: "_Stop", processes: EngineProcesses, metrics: Metrics, *, quiet: bool
+) -> Callable[[Path], RestartingEngine]:
+    def make(folder: Path) -> RestartingEngine:
+        model = folder.parent.name
+        engine_settings = LocalEngineSettings(
+            folder=str(folder),
+            device=settings.device,
+            precision=settings.precision,
+            lanes=_lanes(settings),
+            max_batch_size=settings.max_batch_size,
+            log_format=settings.log_format,
+            log_level=settings.log_level,
+            quiet=quiet,
+        )
+
+        def make_one(on_death: Callable[[Death], None], measured: EngineInfo | None) -> LocalEngine:
+            return LocalEngine(engine_settings, processes, on_death=on_death, measured=measured)
+
+        return RestartingEngine(
+            make_one,
+            on_restart=metrics.engine_restarts.labels(model).inc,
+            on_failure=lambda reason: stop.request(failure=f"the engine of model {model!r} failed: {reason}"),
         )
 
     return make

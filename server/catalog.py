@@ -48,6 +48,7 @@ class Catalog:
         control: ModelControl = ModelControl.NONE,
         poll_interval_seconds: float = 1.0,
         on_ready: Callable[[str, bool], Awaitable[None]] = _nobody_asked,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Find the models.
 
@@ -61,6 +62,7 @@ class Catalog:
             control: what is followed after the start.
             poll_interval_seconds: how often the repository is looked at.
             on_ready: is told when a model begins or ceases to answer.
+            on_failure: is told why the server cannot go on, when an engine is broken or stuck.
 
         Raises:
             StartError: there is no repository, no model, or no such default.
@@ -82,6 +84,7 @@ class Catalog:
             is_quiet=self._is_disturbed_by_loading,
             limits=limits,
             metrics=metrics,
+            on_failure=on_failure,
         )
         self._models = {name: self._made(name, folder) for name, folder in found.items()}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from cifarserve.v1 import classifier_pb2 as pb
 from models.card import Card
 from server.batcher import Answer
-from server.decoding import Decoded, EncodedPicture, Picture, RawPicture
-from server.engines import Scores
-from server.errors import InvalidArgument, InvalidImage, ServingError
+from server.decoding import EncodedPicture, Picture, RawPicture
+from server.engines import Pixels, Scores
+from server.errors import InvalidArgument, ServingError
 from server.following import ModelState, ModelStatus
 from server.served import ServedModel
 from server.statuses import STATUS
@@ -50,7 +50,7 @@ def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
 def to_response(
     request: pb.PredictRequest,
     card: Card,
-    decoded: Sequence[Decoded],
+    outcomes: Sequence[Pixels | ServingError],
     answer: Answer[Scores] | None,
     timings: pb.Timings,
     *,
@@ -61,17 +61,17 @@ def to_response(
     Args:
         request: its id is echoed.
         card: of the model that answered.
-        decoded: pixels or an error for each picture.
+        outcomes: pixels or an error for each picture.
         answer: scores for each of those that have pixels; None when there are none.
         timings: the server-side durations.
         top_k: how many predictions to give for each picture, most probable first.
     """
     response = pb.PredictResponse(model=to_identity(card), timings=timings, id=request.id)
     remaining = iter(answer.results if answer else ())
-    for outcome in decoded:
+    for outcome in outcomes:
         # Added in place: a message that is built first would be copied into its parent.
         result = response.results.add()
-        if isinstance(outcome, InvalidImage):
+        if isinstance(outcome, ServingError):
             result.error.CopyFrom(_to_error(outcome))
         else:
             _add_predictions(result, next(remaining), card.labels, top_k)
@@ -105,8 +105,11 @@ def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
 
 
 def _add_predictions(result: pb.Result, scores: Scores, labels: Sequence[str], top_k: int) -> None:
-    for index, probability in zip(scores.indices[:top_k], scores.probabilities[:top_k], strict=True):
-        result.predictions.add(label=labels[index], index=index, probability=probability)
+    for rank in range(top_k):
+        prediction = result.predictions.add()  # with keywords it takes twice the time
+        prediction.label = labels[scores.indices[rank]]
+        prediction.index = scores.indices[rank]
+        prediction.probability = scores.probabilities[rank]
 
 
 def _to_error(error: ServingError) -> pb.Error:

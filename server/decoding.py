@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from server.engines import Pixels
-from server.errors import InvalidImage, Overloaded
+from server.errors import InvalidImage
 from server.images import ImageLimits, decode_image, decode_rgb, open_image, to_pixels
 
 # A picture under both bounds is decoded in less time than a hop to another thread and back costs.
@@ -44,14 +44,11 @@ Picture = EncodedPicture | RawPicture
 class Decoder:
     """Decodes pictures without holding up the event loop; leaving it waits for the threads.
 
-    What waits for a thread is bounded in bytes, so that a flood of photographs ends in `Overloaded`
-    and not in a full memory.
+    What waits for a thread is not bounded here: callers hold room in a model's queue, in items and bytes.
     """
 
-    def __init__(self, *, threads: int, limits: ImageLimits, max_pending_bytes: int) -> None:
+    def __init__(self, *, threads: int, limits: ImageLimits) -> None:
         self._limits = limits
-        self._max_pending_bytes = max_pending_bytes
-        self._pending_bytes = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(
             threads, thread_name_prefix="decode", initializer=_lower_priority
         )
@@ -65,15 +62,20 @@ class Decoder:
     async def decode(self, pictures: Sequence[Picture]) -> list[Decoded]:
         """Return each picture's pixels, or why it cannot be read, in their order.
 
-        Raises:
-            Overloaded: too many bytes wait for a thread already.
+        When the caller goes away, what no thread has begun is never decoded.
         """
         decoded: list[Decoded | asyncio.Future[Decoded]] = []
-        for number, picture in enumerate(pictures, start=1):
-            decoded.append(self._begin(picture))
-            if number % _INLINE_RUN == 0 and isinstance(picture, EncodedPicture):
-                await asyncio.sleep(0)  # let the others have their turn
-        return [await outcome if isinstance(outcome, asyncio.Future) else outcome for outcome in decoded]
+        try:
+            for number, picture in enumerate(pictures, start=1):
+                decoded.append(self._begin(picture))
+                if number % _INLINE_RUN == 0 and isinstance(picture, EncodedPicture):
+                    await asyncio.sleep(0)  # let the others have their turn
+            return [await outcome if isinstance(outcome, asyncio.Future) else outcome for outcome in decoded]
+        except asyncio.CancelledError:
+            for outcome in decoded:
+                if isinstance(outcome, asyncio.Future):
+                    outcome.cancel()
+            raise
 
     def _begin(self, picture: Picture) -> Decoded | asyncio.Future[Decoded]:
         try:
@@ -88,24 +90,13 @@ class Decoder:
         return self._in_pool(picture.data)
 
     def _in_pool(self, data: bytes) -> asyncio.Future[Decoded]:
-        if self._pending_bytes + len(data) > self._max_pending_bytes:
-            raise Overloaded(
-                f"{self._pending_bytes} bytes of pictures wait to be decoded, {len(data)} more came",
-                retry_after_seconds=0.1,
-            )
-        self._pending_bytes += len(data)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._outcome, data)
-        future.add_done_callback(lambda _: self._release(len(data)))
-        return future
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._outcome, data)
 
     def _outcome(self, data: bytes) -> Decoded:
         try:
             return decode_image(data, limits=self._limits)
         except InvalidImage as exc:
             return exc
-
-    def _release(self, size: int) -> None:
-        self._pending_bytes -= size
 
 
 def _lower_priority() -> None:

@@ -10,6 +10,8 @@ ServingError               a request failed
 ├── AccessDenied           the caller may not do this
 ├── NotPossible            the state of the server or of the repository forbids it
 ├── DeadlineExceeded       the deadline passed before the work began
+├── DeviceOutOfMemory      a batch did not fit into the device's memory, not even a picture alone
+├── EngineLost             the engine's process ended before it answered
 └── EngineFailed           the forward pass failed
 StartError                 the server cannot start; ends the process with one line
 EngineDied                 the server cannot go on; ends the process with one line
@@ -33,7 +35,7 @@ class ModelNotFound(ServingError):
 
 
 class Overloaded(ServingError):
-    """The queue is full.
+    """The queue is full, in items or in bytes.
 
     Attributes:
         retry_after_seconds: when the queue is expected to have room.
@@ -68,9 +70,17 @@ class EngineFailed(ServingError):
     """The forward pass failed; the log says why, the caller does not learn it."""
 
 
+class DeviceOutOfMemory(ServingError):
+    """A batch did not fit into the device's memory; it is tried again in halves until a picture is alone."""
+
+
+class EngineLost(ServingError):
+    """The engine's process ended before it answered; nobody's fault, and worth another try."""
+
+
 class StartError(Exception):
     """The server cannot start; the message is one line that says what to do."""
 
 
 class EngineDied(Exception):
-    """An engine's process ended by itself; the server ends too, to be started afresh."""
+    """An engine cannot go on; the server ends too, to be started afresh. The message says why."""

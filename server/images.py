@@ -18,6 +18,10 @@ from server.errors import InvalidImage
 
 _FORMATS = ("JPEG", "PNG")
 _SIZE = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
+# A progressive JPEG of a camera has about ten scans. Each costs a walk over the whole picture, however few bytes
+# it has: a few megabytes could hold a thread for minutes.
+_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
 _WHITE = (255, 255, 255, 255)
 
 
@@ -53,7 +57,7 @@ def open_image(data: bytes, *, limits: ImageLimits) -> Image.Image:
     """Read and check the header of a JPEG or PNG file; no pixel is decoded yet.
 
     Raises:
-        InvalidImage: the file is empty, too big, neither JPEG nor PNG, or animated.
+        InvalidImage: the file is empty, too big, neither JPEG nor PNG, animated, or has too many scans.
     """
     if not data:
         raise InvalidImage("expected a JPEG or PNG file, got 0 bytes")
@@ -65,6 +69,8 @@ def open_image(data: bytes, *, limits: ImageLimits) -> Image.Image:
         raise InvalidImage(f"expected at most {limits.max_pixels} pixels, got {width}x{height}")
     if isinstance(image, PngImageFile) and image.is_animated:  # a JPEG's further frames are previews of it
         raise InvalidImage(f"expected a still picture, got an animation of {image.n_frames} frames")
+    if isinstance(image, JpegImageFile) and data.count(_SCAN) > _MAX_SCANS:
+        raise InvalidImage(f"expected at most {_MAX_SCANS} scans in a JPEG file, got {data.count(_SCAN)}")
     return image
 
 

@@ -10,8 +10,9 @@ import grpc
 import structlog
 
 from server.admission import Admission
-from server.errors import ServingError
+from server.errors import InvalidArgument, ServingError
 from server.metrics import Metrics
+from server.parsing import parser_that_raises, parser_that_returns, refuse_unparsable
 from server.statuses import STATUS, trailers_of
 
 _log = structlog.get_logger(__name__)
@@ -44,20 +45,22 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if guarded is not None:
             return guarded
         handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(self._prefix):
+        if handler is None:
             return handler
-        self._guarded[method] = self._guard(method.rsplit("/", 1)[1], handler)
+        ours = method.startswith(self._prefix)
+        self._guarded[method] = self._guard(method.rsplit("/", 1)[1], handler) if ours else refuse_unparsable(handler)
         return self._guarded[method]
 
     def _guard(self, method: str, handler: _Handler) -> _Handler:
-        make, behavior = (
-            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
-            if handler.request_streaming
-            else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
-        )
-        return make(
-            self._wrap(method, behavior),  # type: ignore[arg-type]
-            request_deserializer=handler.request_deserializer,
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap(method, handler.stream_stream),  # type: ignore[arg-type]
+                request_deserializer=parser_that_raises(handler.request_deserializer),  # type: ignore[arg-type]  # ours have one
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap(method, handler.unary_unary),  # type: ignore[arg-type]
+            request_deserializer=parser_that_returns(handler.request_deserializer),  # type: ignore[arg-type]  # likewise
             response_serializer=handler.response_serializer,
         )
 
@@ -68,6 +71,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         async def guarded(request: object, context: _Context) -> object:
             started = time.perf_counter()
             try:
+                if isinstance(request, InvalidArgument):
+                    raise request
                 with self._admission:
                     response = await behavior(request, context)
                 answered.inc()

@@ -40,6 +40,7 @@ class Loader:
         is_quiet: Callable[[], bool],
         limits: BatchLimits,
         metrics: Metrics,
+        on_failure: Callable[[str], None],
     ) -> None:
         """Take what every version is loaded with.
 
@@ -50,6 +51,7 @@ class Loader:
             is_quiet: returns whether to load so now.
             limits: for every version's queue.
             metrics: is told of loads and batches.
+            on_failure: is told why the server cannot go on, when an engine is broken or stuck.
         """
         self._repository = repository
         self._make_engine = make_engine
@@ -57,6 +59,7 @@ class Loader:
         self._is_quiet = is_quiet
         self._limits = limits
         self._metrics = metrics
+        self._on_failure = on_failure
         self._one_at_a_time = asyncio.Lock()
         self.starting = True
 
@@ -81,7 +84,11 @@ class Loader:
         folder = self._repository.path / model / str(version)
         card = await asyncio.to_thread(_verify, folder)
         start = functools.partial(
-            serve_version, card, limits=self._limits, observe=functools.partial(self._metrics.observe_batch, model)
+            serve_version,
+            card,
+            limits=self._limits,
+            observe=functools.partial(self._metrics.observe_batch, model),
+            on_broken=lambda reason: self._on_failure(f"the engine of model {model!r} failed: {reason}"),
         )
         if self._is_quiet():
             with contextlib.suppress(TimeoutError):

@@ -31,12 +31,16 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4
 
 
 class PredictRecord(NamedTuple):
-    """What is counted of one predict request: the best label of each answered picture, and where time went."""
+    """What is counted of one predict request: the best label of each answered picture, and where time went.
+
+    `invalid` pictures could not be read, on `failed` ones the model failed.
+    """
 
     model: str
     version: int
     labels: list[str]
     invalid: int
+    failed: int
     decode_seconds: float
     total_seconds: float
 
@@ -76,16 +80,37 @@ class Metrics:
         )
         self.batches = Counter(
             "cifarserve_batches",
-            "Forward passes by why the batch left: full, idle, delay, deadline, drain",
+            "Forward passes by why the batch left: full, idle, delay, deadline, drain, split",
             ("model", "reason"),
             registry=self.registry,
+        )
+        self.executed_images = Counter(
+            "cifarserve_executed_images",
+            "Images given to forward passes; those of a batch that failed once more for each part of it",
+            ("model",),
+            registry=self.registry,
+        )
+        self.failed_batches = Counter(
+            "cifarserve_failed_batches",
+            "Forward passes without results by why: error, out_of_memory, lost (the engine's process ended)",
+            ("model", "cause"),
+            registry=self.registry,
+        )
+        self.engine_restarts = Counter(
+            "cifarserve_engine_restarts",
+            "Engines' processes that ended by themselves and were started again",
+            ("model",),
+            registry=self.registry,
+        )
+        self.rpcs_inside = Gauge(
+            "cifarserve_rpcs_inside", "RPCs that were let in and are not finished", registry=self.registry
         )
         self.queue_items = Gauge(
             "cifarserve_queue_items", "Images that wait for the engine", ("model",), registry=self.registry
         )
         self.images = Counter(
             "cifarserve_images",
-            "Images by outcome: answered, or invalid",
+            "Images by outcome: answered, invalid, or failed by the model",
             ("model", "version", "outcome"),
             registry=self.registry,
         )
@@ -141,9 +166,15 @@ class Metrics:
             self._image(record.model, record.version, "answered").inc(len(record.labels))
         if record.invalid:
             self._image(record.model, record.version, "invalid").inc(record.invalid)
+        if record.failed:
+            self._image(record.model, record.version, "failed").inc(record.failed)
 
     def observe_batch(self, model: str, record: BatchRecord) -> None:
-        """Count a finished forward pass."""
+        """Count a forward pass."""
+        self.executed_images.labels(model).inc(record.size)
+        if record.failure:
+            self.failed_batches.labels(model, record.failure).inc()
+            return
         self.batch_size.labels(model).observe(record.size)
         self.batches.labels(model, record.reason).inc()
         self._compute_seconds.observe(record.compute_seconds)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from models.card import Card
+from models.preprocessing import IMAGE_BYTES
 from server.batcher import Batcher, BatchRecord
 from server.engines import Engine, Pixels, Scores
+
+# What every engine computes while it warms up; when a batch fails it tells whether the engine is at fault.
+_GREY: Pixels = bytes([127]) * IMAGE_BYTES
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,10 @@ class BatchLimits:
     max_batch_size: int
     max_queue_delay_seconds: float
     max_queue_items: int
+    max_queue_bytes: int = 2**63
+    max_stall_seconds: float = 60.0
     max_batches_under_way: int = 1
+    lanes: int = 1
 
 
 class ServedModel:
@@ -65,7 +72,12 @@ class ServedModel:
 
 
 async def serve_version(
-    card: Card, engine: Engine, *, limits: BatchLimits, observe: Callable[[BatchRecord], None]
+    card: Card,
+    engine: Engine,
+    *,
+    limits: BatchLimits,
+    observe: Callable[[BatchRecord], None],
+    on_broken: Callable[[str], None],
 ) -> ServedModel:
     """Start an engine and a queue in front of it.
 
@@ -80,8 +92,14 @@ async def serve_version(
             max_batch_size=limits.max_batch_size,
             max_queue_delay_seconds=limits.max_queue_delay_seconds,
             max_queue_items=limits.max_queue_items,
+            max_queue_bytes=limits.max_queue_bytes,
+            max_stall_seconds=limits.max_stall_seconds,
+            known_good=[_GREY],
             max_batches_under_way=limits.max_batches_under_way,
+            lanes=limits.lanes,
+            pass_seconds=engine.info.pass_seconds,
             observe=observe,
+            on_broken=on_broken,
         )
         await stack.enter_async_context(batcher)
         return ServedModel(card, engine, batcher, stack.pop_all())

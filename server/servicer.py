@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server import conversions
 from server.catalog import Catalog
-from server.decoding import Decoder
-from server.errors import Draining, InvalidImage, ServingError
+from server.decoding import Decoded, Decoder
+from server.errors import Draining, ServingError
 from server.metrics import Metrics, PredictRecord
 from server.served import ServedModel
 
@@ -46,7 +47,7 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         self, requests: AsyncIterable[pb.PredictRequest], context: _Context
     ) -> None:
         """Classify request after request; each is answered when it is finished."""
-        async with asyncio.TaskGroup() as group:
+        async with _one_error(), asyncio.TaskGroup() as group:
             reading = group.create_task(self._read_stream(requests, context))
             draining = group.create_task(self._draining.wait())
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,10 +76,15 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         started = time.monotonic()
         top_k = conversions.to_top_k(request, labels=len(served.card.labels))
         pictures = conversions.to_pictures(request.images, max_images=self._max_images)
-        decoded = await self._decoder.decode(pictures)
-        readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidImage)]
-        decode_seconds = time.monotonic() - started
-        answer = await served.batcher.submit(readable, deadline=deadline) if readable else None
+        held = sum([len(picture.data) for picture in pictures])
+        # Refused before anything is decoded, and not any more afterwards.
+        with served.batcher.reserve(len(pictures), size_bytes=held) as reservation:
+            outcomes: Sequence[Decoded | ServingError] = await self._decoder.decode(pictures)
+            readable = [pixels for pixels in outcomes if isinstance(pixels, bytes)]
+            decode_seconds = time.monotonic() - started
+            answer = (
+                await served.batcher.submit(readable, deadline=deadline, reservation=reservation) if readable else None
+            )
         timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
         labels = served.card.labels
         self._metrics.observe_predict(
@@ -86,14 +92,17 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
                 served.card.model,
                 served.card.version,
                 labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
-                invalid=len(decoded) - len(readable),
+                invalid=len(outcomes) - len(readable),
+                failed=len(answer.failures) if answer else 0,
                 decode_seconds=decode_seconds,
                 total_seconds=time.monotonic() - started,
             )
         )
-        if len(decoded) == 1 and isinstance(decoded[0], InvalidImage):
-            raise decoded[0]
-        return conversions.to_response(request, served.card, decoded, answer, timings, top_k=top_k)
+        if answer and answer.failures:
+            outcomes = _with_failures(outcomes, answer.failures)
+        if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):
+            raise outcomes[0]
+        return conversions.to_response(request, served.card, outcomes, answer, timings, top_k=top_k)
 
     async def _read_stream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:
         """Start on each request as it comes; when reading ends or is cancelled, finish what was started."""
@@ -121,6 +130,27 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
             return await self._predict(request, deadline=deadline)
         except ServingError as exc:
             return conversions.to_error_response(exc, request_id=request.id)
+
+
+@contextlib.asynccontextmanager
+async def _one_error() -> AsyncIterator[None]:
+    """Raise the first `ServingError` of a group by itself, as the interceptor expects it."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        serving, _ = group.split(ServingError)
+        if serving is None:
+            raise
+        raise serving.exceptions[0] from None
+
+
+def _with_failures(
+    outcomes: Sequence[Decoded | ServingError], failures: Mapping[int, ServingError]
+) -> list[Decoded | ServingError]:
+    """Put the model's failures, by position among the readable pictures, in the places of those pictures."""
+    places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, bytes)]
+    failed = {places[position]: error for position, error in failures.items()}
+    return [failed.get(place, outcome) for place, outcome in enumerate(outcomes)]
 
 
 def _deadline_of(context: _Context) -> float | None:

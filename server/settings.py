@@ -64,8 +64,9 @@ class ServerSettings(BaseSettings):
     max_image_pixels: Annotated[int, Field(ge=1024, le=80_000_000)] = Field(
         25_000_000, description="width times height that is decoded at all"
     )
-    max_decode_mib: Annotated[int, Field(ge=8)] = Field(
-        256, description="MiB of pictures that may wait to be decoded; beyond it RESOURCE_EXHAUSTED"
+    max_queue_mib: Annotated[int, Field(ge=1)] = Field(
+        256,
+        description="MiB of pictures as sent that may be held per model until answered; beyond it RESOURCE_EXHAUSTED",
     )
     decode_threads: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="threads for big pictures; 0: as many as CPUs that this process may use"
@@ -76,6 +77,10 @@ class ServerSettings(BaseSettings):
     drain_timeout_seconds: Annotated[float, Field(ge=0)] = Field(
         30.0, description="after that: how long accepted work may take before it is cut off"
     )
+    max_stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        30.0,
+        description="an engine that has work and finishes none for so long is stuck: the server exits with status 1",
+    )
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
@@ -85,5 +90,10 @@ class ServerSettings(BaseSettings):
             raise ValueError(
                 f"max_images_per_request ({self.max_images_per_request}) must not exceed"
                 f" max_queue_items ({self.max_queue_items}): such a request could never be accepted"
+            )
+        if self.max_message_bytes > self.max_queue_mib * 2**20:
+            raise ValueError(
+                f"max_message_bytes ({self.max_message_bytes}) must not exceed max_queue_mib"
+                f" ({self.max_queue_mib} MiB): such a message could never be accepted"
             )
         return self

@@ -5,8 +5,10 @@ import grpc
 from server.errors import (
     AccessDenied,
     DeadlineExceeded,
+    DeviceOutOfMemory,
     Draining,
     EngineFailed,
+    EngineLost,
     InvalidArgument,
     InvalidImage,
     ModelNotFound,
@@ -26,6 +28,8 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    DeviceOutOfMemory: grpc.StatusCode.INTERNAL,
+    EngineLost: grpc.StatusCode.UNAVAILABLE,
     EngineFailed: grpc.StatusCode.INTERNAL,
 }
 

@@ -14,16 +14,18 @@ class FakeEngine:
     Attributes:
         batches: the sizes of all batches computed, in order.
         gate: while it is cleared, batches wait.
-        failure: raised instead of computing, when set.
+        failure: raised instead of computing a batch with a guilty picture, when set.
+        guilty: the first red values of guilty pictures; empty: every picture is guilty.
     """
 
-    info = EngineInfo(device="fake", precision="fp32", batch_seconds={1: 0.001})
+    info = EngineInfo(device="fake", precision="fp32", layout="channels_last", batch_seconds={1: 0.001})
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
+        self.guilty: set[int] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -35,7 +37,7 @@ class FakeEngine:
         """See `Engine.predict`."""
         self.batches.append(len(images))
         await self.gate.wait()
-        if self.failure is not None:
+        if self.failure is not None and (not self.guilty or self.guilty & {image[0] for image in images}):
             raise self.failure
         return [_certain(image[0] % 10) for image in images]
 

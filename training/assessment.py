@@ -8,7 +8,7 @@ from torch import nn
 from models import checkpoint
 from models.card import Card, Metrics, PrecisionCheck
 from models.repository import Repository
-from models.variants import PRECISIONS, prepare
+from models.variants import PRECISIONS, layouts, prepare
 from training.calibration import fit_temperature
 from training.config import EvaluationConfig
 from training.data import Cifar10, Split, load_cifar10
@@ -82,7 +82,8 @@ def _check_precisions(network: nn.Module, test: Split, exact: torch.Tensor) -> d
     for name, dtype in PRECISIONS.items():
         if dtype == torch.float32:
             continue
-        logits = evaluate(prepare(network, precision=name), test, dtype=dtype)
+        served = prepare(network, precision=name, layout=layouts(network, test.images.device)[0])
+        logits = evaluate(served, test, dtype=dtype)
         checks[name] = PrecisionCheck(
             accuracy=accuracy(logits, test.labels.cpu()),
             agreement=accuracy(logits, exact.argmax(dim=1)),

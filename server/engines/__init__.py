@@ -25,12 +25,22 @@ class EngineInfo:
     Attributes:
         device: such as "cpu" or "cuda:0".
         precision: the floating type of the forward pass, such as "bf16".
+        layout: how activations lie in memory, "channels_last" or "blocked"; see `models.variants`.
         batch_seconds: the measured seconds of one forward pass, by batch size.
     """
 
     device: str
     precision: str
+    layout: str
     batch_seconds: dict[int, float]
+
+    def pass_seconds(self, size: int) -> float:
+        """Return the expected seconds of a forward pass of `size` pictures, between the measured ones on a line."""
+        sizes = sorted(self.batch_seconds)
+        above = next((measured for measured in sizes if measured >= size), sizes[-1])
+        below = next((measured for measured in reversed(sizes) if measured <= size), sizes[0])
+        low, high = self.batch_seconds[below], self.batch_seconds[above]
+        return low if above <= below else low + (high - low) * (size - below) / (above - below)
 
 
 class Engine(Protocol):

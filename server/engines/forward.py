@@ -5,8 +5,8 @@ one waits some twenty times for its slower half, which shares its core with the 
 """
 
 import functools
+import itertools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ import torch
 from models import checkpoint
 from models.card import Card
 from models.preprocessing import normalize
-from models.variants import PRECISIONS, prepare
+from models.variants import PRECISIONS, layouts, prepare
+from server.engines import EngineInfo
 from server.engines.shared import Slot
 from server.errors import StartError
 
@@ -42,24 +43,24 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
-class ForwardInfo:
-    """Where and in which floating type the network computes."""
+class _Variant(NamedTuple):
+    """One way to compute the same network; see `models.variants`."""
 
-    device: str
     precision: str
+    layout: str
 
 
 class Forward:
     """One network, ready to compute batches in shared slots."""
 
-    def __init__(self, folder: Path, *, device: torch.device, precision: str) -> None:
+    def __init__(self, folder: Path, *, device: torch.device, precision: str, layout: str = "") -> None:
         """Load the version in `folder`.
 
         Args:
             folder: a version's folder.
             device: where to compute.
             precision: fp32, bf16, or auto for the fastest that the card allows.
+            layout: of `models.variants`, or empty for the fastest.
 
         Raises:
             ModelError: the version is damaged, or its architecture is unknown.
@@ -68,49 +69,65 @@ class Forward:
         loaded = checkpoint.load(folder, device=device)
         self._card = loaded.card
         self._device = device
-        self._networks = {name: prepare(loaded.network, precision=name) for name in _precisions(loaded.card, precision)}
-        self._precision = next(iter(self._networks))
+        self._networks = {
+            variant: prepare(loaded.network, precision=variant.precision, layout=variant.layout)
+            for variant in itertools.starmap(
+                _Variant,
+                itertools.product(
+                    _precisions(loaded.card, precision), [layout] if layout else layouts(loaded.network, device)
+                ),
+            )
+        }
+        self._variant = next(iter(self._networks))
+        self._batch_seconds: dict[int, float] = {}
 
     @property
-    def info(self) -> ForwardInfo:
-        """Where and how it computes; the precision is final after `warm_up`."""
-        return ForwardInfo(str(self._device), self._precision)
+    def info(self) -> EngineInfo:
+        """Where and how it computes; final after `warm_up`."""
+        return EngineInfo(str(self._device), *self._variant, self._batch_seconds)
 
-    def warm_up(self, slot: Slot) -> dict[int, float]:
-        """Choose the precision by measuring; run every batch size once; return seconds by batch size."""
+    def warm_up(self, slot: Slot) -> None:
+        """Choose the fastest variant by measuring it; run every batch size once; measure some."""
         slot.images[:] = 127
         largest = len(slot.images)
-        self._precision = self._fastest_precision(slot, largest)
-        seconds = {size: self._measure(slot, size) for size in _measured_sizes(largest)}
+        # One variant for all sizes: a picture's scores must not depend on how many others came with it.
+        variant_seconds = {variant: self._measure(slot, largest, variant) for variant in self._networks}
+        self._variant = min(variant_seconds, key=variant_seconds.__getitem__)
+        self._networks = {self._variant: self._networks[self._variant]}  # the others' weights are freed
+        self._batch_seconds = {size: self._measure(slot, size, self._variant) for size in _measured_sizes(largest)}
         for size in range(1, largest + 1):  # the first pass of each size builds its kernels
             self.compute(slot, size)
         _log.info(
             "measured",
-            precision=self._precision,
-            batch_ms={size: round(cost * 1000, 2) for size, cost in seconds.items()},
+            variant_ms={" ".join(variant): _milliseconds(cost) for variant, cost in variant_seconds.items()},
+            batch_ms={size: _milliseconds(cost) for size, cost in self._batch_seconds.items()},
         )
-        return seconds
+
+    def wake_up(self, slot: Slot) -> None:
+        """Run the smallest and the largest batch only; for an engine that starts again and must be ready soon."""
+        slot.images[:] = 127
+        for size in (1, len(slot.images)):
+            self.compute(slot, size)
+
+    def free_memory(self) -> None:
+        """Give what PyTorch keeps for later back to the device."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def compute(self, slot: Slot, count: int) -> None:
         """Fill the first `count` rows of the slot's scores from its pictures."""
         views = _views(slot)
-        inputs = normalize(views.images[:count].to(self._device), dtype=PRECISIONS[self._precision])
-        logits = self._networks[self._precision](inputs).float()
+        inputs = normalize(views.images[:count].to(self._device), dtype=PRECISIONS[self._variant.precision])
+        logits = self._networks[self._variant](inputs).float()
         probabilities = (logits / self._card.temperature).softmax(dim=1)
         ordered, indices = probabilities.sort(dim=1, descending=True, stable=True)
         views.probabilities[:count] = ordered
         views.indices[:count] = indices
 
-    def _fastest_precision(self, slot: Slot, size: int) -> str:
-        def seconds(name: str) -> float:
-            self._precision = name
-            return self._measure(slot, size)
-
-        return min(self._networks, key=seconds)
-
-    def _measure(self, slot: Slot, size: int) -> float:
+    def _measure(self, slot: Slot, size: int, variant: _Variant) -> float:
         """Return the seconds of the fastest of a few passes."""
+        self._variant = variant
         self.compute(slot, size)
         return min(self._time(slot, size) for _ in range(_MEASURED_PASSES))
 
@@ -138,6 +155,10 @@ def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
     if wanted == "auto":
         return card.allowed_precisions()
     return (wanted,)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 def _measured_sizes(largest: int) -> tuple[int, ...]:

@@ -1,15 +1,13 @@
-"""`python -m server.engines.lanes SETTINGS`: an engine's process, whose threads are made before it loads anything.
+"""The threads of an engine that compute; made before anything is loaded.
 
 On Linux each thread has a scheduling policy of its own, which new threads inherit, and a process without
 privileges cannot leave the idle policy again. So the threads that will compute are made first, and wait;
-then the main thread, which imports torch, loads and warms up, is left what the processor has to spare.
+then the main thread, which loads and warms up, is left what the processor has to spare.
 Knows no torch itself, and not what is computed.
 """
 
 import contextlib
-import json
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -39,18 +37,3 @@ def yield_the_processor() -> None:
     """Run the calling thread only when nothing else wants to: sched(7), SCHED_IDLE."""
     with contextlib.suppress(OSError):  # some sandboxes forbid it
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def main() -> None:
-    """Make the lanes, then load and compute."""
-    arguments = json.loads(sys.argv[1])
-    lanes = Lanes(arguments["lanes"])
-    if arguments["quiet"]:
-        yield_the_processor()
-    from server.engines import worker  # noqa: PLC0415  # importing torch is most of the work of loading
-
-    worker.main(arguments, lanes)
-
-
-if __name__ == "__main__":
-    main()

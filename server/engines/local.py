@@ -7,29 +7,25 @@ thread (they would share one interpreter lock), and a crash of the one is not th
 import asyncio
 import json
 import os
+import signal
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Self
-
-import structlog
+from typing import NamedTuple, Self
 
 from models.errors import CheckpointDamaged, Fault
 from models.preprocessing import IMAGE_BYTES
 from server.engines import EngineInfo, Pixels, Scores
+from server.engines.processes import EngineProcesses
 from server.engines.shared import SharedBatches, Slot
-from server.errors import EngineFailed, StartError
-
-_log = structlog.get_logger(__name__)
+from server.errors import DeviceOutOfMemory, EngineFailed, EngineLost, StartError
 
 REQUEST = struct.Struct("<BI")  # slot, number of pictures
-REPLY = struct.Struct("<BB")  # slot, 0 when it went well; else a text follows
+REPLY = struct.Struct("<BB")  # slot, what became of it
+COMPUTED, RAISED, OUT_OF_MEMORY, DEVICE_FAILED = range(4)  # what became of a batch; after the last the process ends
 READY, REFUSED, FAILED = b"R", b"D", b"F"  # first byte of the first message: info, damaged model, no device
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0  # a pass takes milliseconds: what has not ended then hangs
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,40 @@ class LocalEngineSettings:
     quiet: bool = False
 
 
+class Death(NamedTuple):
+    """How a process ended by itself: why, and whether another one would fare no better."""
+
+    reason: str
+    fatal: bool
+
+
 class LocalEngine:
     """Computes batches of one version in a process of its own; one batch more than it has lanes may be under way."""
 
-    def __init__(self, settings: LocalEngineSettings, *, on_death: Callable[[str], None]) -> None:
-        """Nothing runs before the engine is entered; `on_death` is told once if the process ends by itself."""
+    def __init__(
+        self,
+        settings: LocalEngineSettings,
+        processes: EngineProcesses,
+        *,
+        on_death: Callable[[Death], None],
+        measured: EngineInfo | None = None,
+    ) -> None:
+        """Nothing runs before the engine is entered.
+
+        Args:
+            settings: what the process is told.
+            processes: starts the process.
+            on_death: is told once if the process ends by itself.
+            measured: what an earlier process found out, so that this one is ready sooner.
+        """
         self._settings = settings
+        self._processes = processes
+        self._measured = measured
         self._on_death = on_death
         self._slots = settings.lanes + 1  # while the lanes are busy the next batch is put in place
         self._free = asyncio.Semaphore(self._slots)
         self._answers: dict[int, asyncio.Future[None]] = {}
+        self._device_failed = False
         self._leaving = False
 
     async def __aenter__(self) -> Self:
@@ -79,13 +99,15 @@ class LocalEngine:
         self._batches = SharedBatches.create(max_batch_size=self._settings.max_batch_size, slots=self._slots)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(0)
-        with theirs:
-            self._process = self._spawn(theirs)
+        self._process = -1
         try:
+            with theirs:
+                self._pid = await self._start(theirs)
+            self._process = os.pidfd_open(self._pid)
             self._info = await self._first_message()
         except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError):
-                self._process.kill()  # it would go on loading for seconds, for nobody
+            if isinstance(exc, asyncio.CancelledError) and self._process >= 0:
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)  # it would go on loading, for nobody
             await self.__aexit__()
             raise
         asyncio.get_running_loop().add_reader(self._socket, self._on_message)
@@ -96,17 +118,15 @@ class LocalEngine:
         self._leaving = True
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        try:
-            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+        if self._process >= 0:
+            await _end(self._process)
+            os.close(self._process)
         os.close(self._batches.descriptor)
 
     @property
     def pid(self) -> int:
         """The process's number."""
-        return self._process.pid
+        return self._pid
 
     @property
     def info(self) -> EngineInfo:
@@ -128,22 +148,19 @@ class LocalEngine:
             finally:
                 del self._answers[number]
 
-    def _spawn(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
-        arguments = {**asdict(self._settings), "descriptor": self._batches.descriptor, "slots": self._slots}
-        # Not asyncio's: that forks, which gRPC's threads do not like; this starts the program without a fork.
-        return subprocess.Popen(
-            [sys.executable, "-m", "server.engines.lanes", json.dumps(arguments)],
-            stdin=theirs.fileno(),
-            stdout=sys.stderr,
-            pass_fds=[self._batches.descriptor],
-            env=_environment(),
-        )
+    async def _start(self, theirs: socket.socket) -> int:
+        settings = {**asdict(self._settings), "slots": self._slots, "layout": ""}
+        if self._measured is not None:
+            settings |= {"precision": self._measured.precision, "layout": self._measured.layout}
+        return await self._processes.start(settings, server=theirs, memory=self._batches.descriptor)
 
     async def _first_message(self) -> EngineInfo:
         message = await asyncio.get_running_loop().sock_recv(self._socket, 65_536)
         kind, text = message[:1], message[1:].decode()
         if kind == READY:
             info = json.loads(text)
+            if self._measured is not None:
+                return self._measured
             seconds = {int(size): cost for size, cost in info.pop("batch_seconds").items()}
             return EngineInfo(**info, batch_seconds=seconds)
         if kind == REFUSED:
@@ -155,7 +172,7 @@ class LocalEngine:
         try:
             self._socket.send(message)
         except OSError as exc:
-            raise EngineFailed("the engine's process is gone") from exc
+            raise EngineLost("the engine's process is gone; try again") from exc
 
     def _on_message(self) -> None:
         try:
@@ -167,37 +184,45 @@ class LocalEngine:
         if not message:
             self._on_end()
             return
-        number, failed = REPLY.unpack_from(message)
+        number, outcome = REPLY.unpack_from(message)
+        self._device_failed |= outcome == DEVICE_FAILED
         answer = self._answers.get(number)
         if answer is None or answer.done():
             return
-        if failed:
-            answer.set_exception(EngineFailed(message[REPLY.size :].decode()))
-        else:
+        if outcome == COMPUTED:
             answer.set_result(None)
+        elif outcome == OUT_OF_MEMORY:
+            answer.set_exception(DeviceOutOfMemory("the picture does not fit into the device's memory"))
+        elif outcome == RAISED:
+            answer.set_exception(EngineFailed("the model failed on this picture"))
 
     def _on_end(self) -> None:
         """The process is gone: nobody waits in vain."""
         asyncio.get_running_loop().remove_reader(self._socket)
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(EngineFailed("the engine's process died"))
+                answer.set_exception(EngineLost("the engine's process died while it computed; try again"))
         if not self._leaving:
-            self._on_death(Path(self._settings.folder).parent.name)
+            reason = "its device failed" if self._device_failed else "its process died"
+            self._on_death(Death(reason, fatal=self._device_failed))
+
+
+async def _end(process: int) -> None:
+    """Wait until a process that was told to end has done so; kill it when it takes too long."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process, ended.set)  # the descriptor of a process is readable when it has ended
+    try:
+        async with asyncio.timeout(_STOP_SECONDS):
+            await ended.wait()
+    except TimeoutError:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
 
 
 def _read_scores(slot: Slot, count: int) -> list[Scores]:
     indices = slot.indices[:count].tolist()
     probabilities = slot.probabilities[:count].tolist()
     return [Scores(*pair) for pair in zip(indices, probabilities, strict=True)]
-
-
-def _environment() -> dict[str, str]:
-    """Return the process's environment: what the user set, and what makes forward passes fast where nothing is set."""
-    return {
-        # Activations of some MiB come and go with every pass. By default each is mapped and unmapped, and the
-        # kernel clears its pages: up to 40 % of a pass.
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
-        **os.environ,
-    }

@@ -82,3 +82,27 @@ async def test_a_retry_goes_to_another_server(server: FakeServer) -> None:
                 await client.predict([b"dog"])
 
         assert len(other.classifier.requests) == 4
+
+
+async def test_a_server_that_does_not_serve_is_passed_over(server: FakeServer) -> None:
+    """With two servers behind one name, one that says NOT_SERVING gets no call while the other serves."""
+    async with fake_server.running() as other:
+        await server.health.serve(serving=False)
+        async with ClassifierClient(f"ipv4:{server.target},{other.target}") as client:
+            for _ in range(8):
+                await client.predict([b"dog"])
+
+        assert len(other.classifier.requests) == 8
+        assert server.classifier.requests == []
+
+
+async def test_a_lone_server_that_does_not_serve_can_be_asked(client: ClassifierClient, server: FakeServer) -> None:
+    """A server that is starting refuses predictions in plain words, and still lists its models and tells its health."""
+    await server.health.serve(serving=False)
+    with pytest.raises(
+        ServerUnavailable, match=f"server at {server.target} is unavailable: it is starting or stopping"
+    ):
+        await client.predict([b"dog"])
+
+    assert not await client.health()
+    assert len(await client.list_models()) > 0

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 from models import registry
-from models.variants import PRECISIONS, fold_normalization, prepare
+from models.variants import PRECISIONS, fold_normalization, layouts, prepare
+
+CPU = torch.device("cpu")
 
 
 def trained_looking(name: str) -> nn.Module:
@@ -17,12 +19,15 @@ def trained_looking(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_prepared_network_gives_the_same_logits(name: str) -> None:
-    """Folding the normalizations away changes how logits are computed, not what they are."""
+@pytest.mark.parametrize("layout", ["blocked", "channels_last"])
+def test_prepared_network_gives_the_same_logits(name: str, layout: str) -> None:
+    """Folding the normalizations away, and the layout, change how logits are computed, not what they are."""
+    if layout not in layouts(registry.build(name), CPU):
+        pytest.skip(f"{name} has an operation that does not know blocked tensors")
     network = trained_looking(name)
     inputs = torch.randn(4, 3, 32, 32)
 
-    prepared = prepare(network, precision="fp32")
+    prepared = prepare(network, precision="fp32", layout=layout)
 
     assert not any(isinstance(module, nn.BatchNorm2d) for module in prepared.modules())
     with torch.inference_mode():
@@ -30,11 +35,12 @@ def test_prepared_network_gives_the_same_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
-def test_network_is_prepared_in_one_type(precision: str) -> None:
+@pytest.mark.parametrize("layout", ["blocked", "channels_last"])
+def test_network_is_prepared_in_one_type(precision: str, layout: str) -> None:
     """A prepared network takes and gives one floating type throughout."""
     dtype = PRECISIONS[precision]
 
-    prepared = prepare(trained_looking("whitened"), precision=precision)
+    prepared = prepare(trained_looking("whitened"), precision=precision, layout=layout)
 
     with torch.inference_mode():
         assert prepared(torch.randn(2, 3, 32, 32, dtype=dtype)).dtype == dtype
@@ -46,7 +52,8 @@ def test_network_itself_stays_as_it_is() -> None:
     network = trained_looking("whitened")
     before = {name: value.clone() for name, value in network.state_dict().items()}
 
-    prepare(network, precision="bf16")
+    for layout in layouts(network, CPU):
+        prepare(network, precision="bf16", layout=layout)
 
     after = network.state_dict()
     assert after.keys() == before.keys()
@@ -68,3 +75,25 @@ def test_normalization_behind_a_pool(sign: float) -> None:
     assert isinstance(network[2], nn.Identity) == (sign > 0)
     with torch.inference_mode():
         torch.testing.assert_close(network(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+class Concatenating(nn.Module):
+    """A network with an operation that oneDNN's opaque tensors do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features = self.convolution(inputs)
+        return torch.cat([features, features], dim=1).flatten(1)
+
+
+def test_blocked_layout_is_offered_where_every_operation_knows_it() -> None:
+    """The shipped networks have it; one that concatenates, or pads by reflection, is computed channels last."""
+    reflecting = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Flatten())
+
+    assert layouts(registry.build("whitened"), CPU) == ("blocked", "channels_last")
+    assert layouts(Concatenating(), CPU) == ("channels_last",)
+    assert layouts(reflecting, CPU) == ("channels_last",)
+    assert layouts(registry.build("whitened"), torch.device("cuda")) == ("channels_last",)

@@ -1,4 +1,4 @@
-"""`docs/reliability.md`: the promises and the figures of the last full run of each test.
+"""`docs/reliability.md`, and the promises in the README: the figures of the last full run of each test.
 
     python -m tests.reliability.page
 
@@ -13,8 +13,10 @@ from benchmarks.usage import machine
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs/reliability.md"
+README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks/results/reliability.json"
 
+_BEGIN, _END = "<!-- promises: written by python -m tests.reliability.page -->\n", "<!-- end of promises -->\n"
 _INTRODUCTION = """\
 # Promises about failures
 
@@ -60,10 +62,20 @@ def render(rows: Iterable[Row]) -> str:
     return _INTRODUCTION.format(machines=machines) + "\n".join(lines) + "\n"
 
 
+def replace_promises(text: str, rows: Iterable[Row]) -> str:
+    """Return the README's text with promises and figures between its marks."""
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    lines = ["| promise | figure |", "| --- | --- |", *(f"| {row.promise} | {row.figure} |" for row in rows)]
+    return f"{before}{_BEGIN}" + "\n".join(lines) + f"\n{_END}{after}"
+
+
 def _saved() -> list[dict[str, str]]:
     saved: list[dict[str, str]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     return saved
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(Row(**row) for row in _saved()))
+    saved = [Row(**row) for row in _saved()]
+    PAGE.write_text(render(saved))
+    README.write_text(replace_promises(README.read_text(), saved))

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,11 +68,52 @@ def metric_on(metrics_url: str, name: str, **labels: str) -> float:
     )
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A server that ended by itself: its exit status, its log, and how long it took."""
+
+    status: int
+    log: str
+    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """What it said at the end."""
+        return self.log.strip().splitlines()[-1]
+
+
+def run_to_its_end(*flags: str | Path) -> Ended:
+    """Run a server that is expected to end by itself."""
+    started = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "server", "--port", "0", "--metrics-port", "0", *map(str, flags)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Ended(result.returncode, result.stderr, time.monotonic() - started)
+
+
+def engines_of(pid: int) -> list[int]:
+    """Return the numbers of the engines of the server `pid`, the newest last: children of its only child."""
+    [zygote] = _children_of(pid)
+    return _children_of(zygote)
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @asynccontextmanager
-async def running_server(*flags: str | Path, wait_until: str = "ready") -> AsyncIterator[ServerProcess]:
+async def running_server(
+    *flags: str | Path, wait_until: str = "ready", program: str = "server"
+) -> AsyncIterator[ServerProcess]:
     """Start the server with `flags`, yield it when it logged `wait_until`, and leave no process behind."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server", "--port", "0", "--metrics-port", "0", "--log-format", "json", *map(str, flags),
+        sys.executable, "-m", program, "--port", "0", "--metrics-port", "0", "--log-format", "json", *map(str, flags),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1"},
         stderr=asyncio.subprocess.PIPE,

@@ -18,8 +18,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
+from server.engines.restarting import MAX_RESTARTS
 from tests.conftest import publish
-from tests.server.process import ROOT, ServerProcess, running_server
+from tests.server.process import ROOT, ServerProcess, engines_of, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -30,10 +31,6 @@ PICTURE = pb.Image(rgb=bytes(range(256)) * 12)
 async def server(repository: Path) -> AsyncIterator[ServerProcess]:
     async with running_server("--repository", repository, "--default-model", "quick") as server:
         yield server
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def predict(server: ServerProcess, request: pb.PredictRequest) -> pb.PredictResponse:
@@ -127,16 +124,33 @@ async def test_second_signal_forces_the_end(repository: Path) -> None:
     assert time.monotonic() - started < 1
 
 
-async def test_death_of_an_engine_ends_the_server(server: ServerProcess) -> None:
-    """A server whose engine was killed exits with status 1 and one line, so that it is started afresh."""
-    os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
-    await server.read_log("stopped")
-    assert server.process.stderr is not None
-    rest = (await server.process.stderr.read()).decode()
-    status = await server.wait()
+async def test_engine_that_dies_is_started_again(server: ServerProcess) -> None:
+    """After its engine was killed the server answers again, counts the restart, and still stops cleanly."""
+    os.kill(engines_of(server.process.pid)[0], signal.SIGKILL)
+    await server.read_log("engine restarted")
+    response = await predict(server, pb.PredictRequest(images=[PICTURE]))
+    restarts = server.metric("cifarserve_engine_restarts_total")
+
+    assert len(response.results) == 1
+    assert restarts == 1
+    assert await server.stop() == 0
+
+
+async def test_engine_that_keeps_dying_ends_the_server(repository: Path) -> None:
+    """After its fourth death within a minute the server exits with status 1 and one line, to be started afresh."""
+    async with running_server("--repository", repository, "--default-model", "quick") as server:
+        for _ in range(MAX_RESTARTS):
+            os.kill(engines_of(server.process.pid)[-1], signal.SIGKILL)
+            await server.read_log("engine restarted")
+        os.kill(engines_of(server.process.pid)[-1], signal.SIGKILL)
+        await server.read_log("stopped")
+        assert server.process.stderr is not None
+        rest = (await server.process.stderr.read()).decode()
+        status = await server.wait()
 
     assert status == 1
     assert rest.strip().startswith("cifarserve-server: the engine of model ")
+    assert rest.strip().endswith("its process died, 4 times within 60 s")
 
 
 async def test_same_picture_gets_the_same_label_in_any_company(server: ServerProcess) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 import server.decoding
 from server.decoding import Decoder, EncodedPicture, RawPicture
 from server.engines import Pixels
-from server.errors import InvalidImage, Overloaded
+from server.errors import InvalidImage
 from server.images import ImageLimits, decode_image
 from tests.polling import eventually
 
@@ -25,7 +25,7 @@ def png(size: int, value: int = 0) -> bytes:
 
 @pytest.fixture
 def decoder() -> Iterator[Decoder]:
-    with Decoder(threads=1, limits=LIMITS, max_pending_bytes=10_000) as decoder:
+    with Decoder(threads=1, limits=LIMITS) as decoder:
         yield decoder
 
 
@@ -72,14 +72,13 @@ async def test_big_pictures_leave_the_event_loop_alone(decoder: Decoder, held: H
     assert len(await big) == 1
 
 
-async def test_waiting_bytes_are_bounded(decoder: Decoder, held: HeldDecoding) -> None:
-    """What waits for a thread is bounded in bytes; when it is done there is room again."""
-    data = png(600)
-    waiting = [asyncio.create_task(decoder.decode([EncodedPicture(data)])) for _ in range(10_000 // len(data))]
+async def test_photographs_of_a_caller_that_left_are_not_decoded(decoder: Decoder, held: HeldDecoding) -> None:
+    """When the caller goes away, only the picture that a thread had begun is decoded."""
+    caller = asyncio.create_task(decoder.decode([EncodedPicture(png(600))] * 5))
     await eventually(lambda: len(held.threads) == 1)
-    with pytest.raises(Overloaded, match="wait to be decoded"):
-        await decoder.decode([EncodedPicture(data)])
+    caller.cancel()
+    await asyncio.wait({caller})
     held.released.set()
-    await asyncio.gather(*waiting)
+    await decoder.decode([EncodedPicture(png(600))])
 
-    assert len(await decoder.decode([EncodedPicture(data)])) == 1
+    assert len(held.threads) == 2

@@ -48,3 +48,17 @@ async def test_unknown_method_is_unimplemented(address: str) -> None:
             await channel.unary_unary("/cifarserve.v1.ClassifierService/Guess")(b"")  # type: ignore[arg-type]
 
     assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("method", ["Predict", "GetModel"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(address: str, method: str) -> None:
+    """A request that cannot be parsed is INVALID_ARGUMENT, and the method never sees it."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            f"/cifarserve.v1.ClassifierService/{method}"
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call(b"\xff\xff\xff")
+
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.value.details() == "the message is not one of this method"

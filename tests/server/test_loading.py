@@ -37,6 +37,7 @@ def loader(repository: Path, engines: FakeEngines, quiet_engines: FakeEngines, q
         is_quiet=lambda: bool(quiet),
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=Metrics(),
+        on_failure=lambda reason: None,  # noqa: ARG005
     )
 
 

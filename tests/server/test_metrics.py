@@ -22,7 +22,9 @@ def test_page_shows_what_was_counted() -> None:
     metrics.requests.labels("Predict", "OK").inc()
     metrics.request_seconds.labels("Predict").observe(0.001)
     metrics.observe_batch("quick", BatchRecord(2, DispatchReason.FULL, 0.001, (0.0,)))
-    metrics.observe_predict(PredictRecord("quick", 2, ["cat", "cat"], invalid=1, decode_seconds=0, total_seconds=0))
+    metrics.observe_predict(
+        PredictRecord("quick", 2, ["cat", "cat"], invalid=1, failed=0, decode_seconds=0, total_seconds=0)
+    )
     metrics.watch_queue("quick", lambda: 3)
     with metrics_page(metrics, host="127.0.0.1", port=0) as port:
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()

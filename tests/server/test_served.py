@@ -43,6 +43,7 @@ async def serve(engine: FakeEngine) -> ServedModel:
         engine,
         limits=limits,
         observe=lambda record: None,  # noqa: ARG005
+        on_broken=lambda reason: None,  # noqa: ARG005
     )
 
 

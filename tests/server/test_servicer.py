@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifarserve.v1 import classifier_pb2 as pb
@@ -41,6 +41,7 @@ class Service:
     engine: FakeEngine
     metrics: Metrics
     servicer: ClassifierServicer
+    address: str
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -57,7 +58,7 @@ async def service(repository: Path) -> AsyncIterator[Service]:
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=metrics,
     )
-    decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6), max_pending_bytes=10**6)
+    decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6))
     servicer = ClassifierServicer(catalog, decoder, metrics, max_images=8)
     server = grpc.aio.server(interceptors=[StatusInterceptor(metrics, Admission(), package="cifarserve.v1")])
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
@@ -65,7 +66,9 @@ async def service(repository: Path) -> AsyncIterator[Service]:
     await server.start()
     with decoder:
         async with catalog, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Service(classifier_pb2_grpc.ClassifierServiceStub(channel), engine, metrics, servicer)
+            yield Service(
+                classifier_pb2_grpc.ClassifierServiceStub(channel), engine, metrics, servicer, f"127.0.0.1:{port}"
+            )
             engine.gate.set()
             await server.stop(None)
 
@@ -168,7 +171,7 @@ async def test_bad_request_gets_one_status_and_one_line(
 
 async def test_engine_failure_tells_nothing_of_the_inside(service: Service) -> None:
     """A model that raises is INTERNAL, with a neutral text."""
-    service.engine.failure = RuntimeError("secret path")
+    service.engine.failure, service.engine.guilty = RuntimeError("secret path"), {0}
     failure = await failure_of(service.stub.Predict(pb.PredictRequest(images=[picture(0)])))
 
     assert failure.code() == grpc.StatusCode.INTERNAL
@@ -294,6 +297,7 @@ async def test_metrics_agree_with_what_the_client_saw(service: Service) -> None:
     assert service.count("cifarserve_stage_seconds_count", stage="total") == 1
 
 
+@settings(deadline=None)  # a busy machine may hold up any one of them
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
 def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
     """Whatever the mix, each bad picture has its error and each good one its own label."""
@@ -305,3 +309,36 @@ def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
 
     assert [bool(result.predictions) for result in results] == readable
     assert all(result.predictions[0].index == place % 10 for place, result in enumerate(results) if result.predictions)
+
+
+async def test_picture_that_the_model_fails_on_fails_alone(service: Service) -> None:
+    """Among several pictures the one that the model fails on gets its error, the others their answers, in order."""
+    service.engine.failure, service.engine.guilty = RuntimeError("secret"), {7}
+    response = await service.stub.Predict(pb.PredictRequest(images=[picture(1), BAD, picture(7), picture(2)]))
+
+    assert [result.predictions[0].label if result.predictions else "" for result in response.results] == [
+        "automobile",
+        "",
+        "",
+        "bird",
+    ]
+    assert (response.results[1].error.code, response.results[2].error.code) == (3, 13)
+    assert response.results[2].error.message == "the model failed on this picture"
+    assert service.count("cifarserve_images_total", model="quick", version="2", outcome="failed") == 1
+
+
+async def test_bytes_that_are_no_message_end_the_stream(service: Service) -> None:
+    """On a stream, what cannot be parsed is INVALID_ARGUMENT; what came before is answered."""
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/cifarserve.v1.ClassifierService/PredictStream"
+        )
+        stream = call()
+        await stream.write(pb.PredictRequest(images=[picture(3)]).SerializeToString())
+        first = pb.PredictResponse.FromString(await stream.read())  # type: ignore[arg-type]
+        await stream.write(b"\xff\xff\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await stream.read()
+
+    assert first.results[0].predictions[0].label == "cat"
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT

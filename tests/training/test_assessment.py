@@ -68,7 +68,7 @@ def test_precisions_are_checked_as_they_are_served(network: nn.Module, data: Cif
     """Every floating type but fp32 is measured on the network that serving would run in it, against fp32."""
     found = assess(network, data)
 
-    served = evaluate(prepare(network, precision="bf16"), data.test, dtype=torch.bfloat16)
+    served = evaluate(prepare(network, precision="bf16", layout="blocked"), data.test, dtype=torch.bfloat16)
     exact = evaluate(network, data.test, dtype=torch.float32)
     assert found.precisions.keys() == {"bf16"}
     assert found.precisions["bf16"].accuracy == accuracy(served, data.test.labels)

@@ -23,7 +23,11 @@ def make_forward(repository: Path, *, precision: str = "fp32") -> Forward:
 
 def test_warm_up_measures_powers_of_two_and_the_largest(repository: Path, slot: Slot) -> None:
     """Every power of two up to the largest batch has a measured cost."""
-    assert list(make_forward(repository).warm_up(slot)) == [1, 2, 4, 8]
+    forward = make_forward(repository)
+
+    forward.warm_up(slot)
+
+    assert list(forward.info.batch_seconds) == [1, 2, 4, 8]
 
 
 def test_auto_takes_only_what_the_card_allows(repository: Path, slot: Slot) -> None:

@@ -13,8 +13,9 @@ from models import checkpoint
 from models.errors import CheckpointDamaged
 from models.preprocessing import normalize
 from server.engines import Pixels, Scores
-from server.engines.local import LocalEngine, LocalEngineSettings
-from server.errors import EngineFailed, StartError
+from server.engines.local import Death, LocalEngine, LocalEngineSettings
+from server.engines.processes import EngineProcesses
+from server.errors import EngineLost, StartError
 from tests.conftest import publish
 from tests.polling import eventually
 
@@ -32,13 +33,19 @@ def settings(folder: Path, *, device: str = "cpu") -> LocalEngineSettings:
 
 
 @pytest.fixture
-def deaths() -> list[str]:
+def deaths() -> list[Death]:
     return []
 
 
 @pytest.fixture
-async def engine(repository: Path, deaths: list[str]) -> AsyncIterator[LocalEngine]:
-    async with LocalEngine(settings(repository / "quick" / "2"), on_death=deaths.append) as engine:
+async def processes() -> AsyncIterator[EngineProcesses]:
+    async with EngineProcesses() as processes:
+        yield processes
+
+
+@pytest.fixture
+async def engine(repository: Path, processes: EngineProcesses, deaths: list[Death]) -> AsyncIterator[LocalEngine]:
+    async with LocalEngine(settings(repository / "quick" / "2"), processes, on_death=deaths.append) as engine:
         yield engine
 
 
@@ -100,12 +107,12 @@ async def test_info_tells_what_was_measured(engine: LocalEngine) -> None:
     assert all(seconds > 0 for seconds in engine.info.batch_seconds.values())
 
 
-async def test_death_of_the_process_is_told(engine: LocalEngine, deaths: list[str]) -> None:
+async def test_death_of_the_process_is_told(engine: LocalEngine, deaths: list[Death]) -> None:
     """When the process is killed, the owner is told once, and predictions fail instead of waiting."""
     os.kill(engine.pid, signal.SIGKILL)
-    await eventually(lambda: deaths == ["quick"])
+    await eventually(lambda: deaths == [Death("its process died", fatal=False)])
 
-    with pytest.raises(EngineFailed):
+    with pytest.raises(EngineLost):
         await engine.predict(pictures(1))
 
 
@@ -117,9 +124,9 @@ async def test_interrupt_does_not_reach_the_process(engine: LocalEngine) -> None
     assert len(await engine.predict(pictures(2))) == 2
 
 
-async def test_leaving_ends_the_process(repository: Path, deaths: list[str]) -> None:
+async def test_leaving_ends_the_process(repository: Path, processes: EngineProcesses, deaths: list[Death]) -> None:
     """Leaving the engine leaves no process behind, and is no death."""
-    async with LocalEngine(settings(repository / "quick" / "2"), on_death=deaths.append) as engine:
+    async with LocalEngine(settings(repository / "quick" / "2"), processes, on_death=deaths.append) as engine:
         pid = engine.pid
 
     with pytest.raises(ProcessLookupError):
@@ -127,18 +134,18 @@ async def test_leaving_ends_the_process(repository: Path, deaths: list[str]) -> 
     assert deaths == []
 
 
-async def test_damaged_weights_are_refused(tmp_path: Path, deaths: list[str]) -> None:
+async def test_damaged_weights_are_refused(tmp_path: Path, processes: EngineProcesses, deaths: list[Death]) -> None:
     """An engine whose weights are damaged cannot be entered."""
     folder = publish(tmp_path, "quick")
     (folder / "model.pt").write_bytes(b"junk")
 
     with pytest.raises(CheckpointDamaged, match="expected SHA-256"):
-        await LocalEngine(settings(folder), on_death=deaths.append).__aenter__()
+        await LocalEngine(settings(folder), processes, on_death=deaths.append).__aenter__()
 
 
-async def test_absent_gpu_is_an_error(repository: Path, deaths: list[str]) -> None:
+async def test_absent_gpu_is_an_error(repository: Path, processes: EngineProcesses, deaths: list[Death]) -> None:
     """A GPU that was asked for by name and is absent ends the start."""
     wanted = replace(settings(repository / "quick" / "2"), device="cuda:7")
 
     with pytest.raises(StartError, match="--device cuda:7: this machine has"):
-        await LocalEngine(wanted, on_death=deaths.append).__aenter__()
+        await LocalEngine(wanted, processes, on_death=deaths.append).__aenter__()
