@@ -1,8 +1,11 @@
 """Call a cifarserve server: `ClassifierClient` for asyncio, `BlockingClassifierClient` without.
 
+`ModelAdminClient` is for operators, who decide what the server serves.
+
 Needs gRPC and protobuf; knows no torch, no model and nothing of the server but its contract in proto/.
 """
 
+from client.admin import ModelAdminClient, ModelVersion, ModelVersions, VersionState
 from client.blocking import BlockingClassifierClient
 from client.client import ClassifierClient
 from client.errors import (
@@ -11,6 +14,7 @@ from client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
+    NotPossible,
     Overloaded,
     PictureMissing,
     ServerFailed,
@@ -26,6 +30,7 @@ from client.results import (
     ModelState,
     ModelSummary,
     Prediction,
+    RefusedVersion,
     Timings,
 )
 
@@ -39,17 +44,23 @@ __all__ = [
     "Image",
     "ImageResult",
     "InvalidRequest",
+    "ModelAdminClient",
     "ModelDetails",
     "ModelIdentity",
     "ModelState",
     "ModelSummary",
+    "ModelVersion",
+    "ModelVersions",
     "NotFound",
+    "NotPossible",
     "Overloaded",
     "PictureMissing",
     "Prediction",
     "RawRgb",
+    "RefusedVersion",
     "ServerFailed",
     "ServerUnavailable",
     "Timings",
     "UnexpectedStatus",
+    "VersionState",
 ]

@@ -1,14 +1,12 @@
 """`cifarserve`: the command line of the client."""
 
-import functools
-
 import click
 
-from client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS, ClassifierClient
-from client.commands.group import CommandGroup
+from client.commands.group import CommandGroup, Connect
 from client.commands.health import health
 from client.commands.models import models
 from client.commands.predict import predict
+from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 
 _EPILOG = """\b
 Exit status:
@@ -52,7 +50,7 @@ def main(ctx: click.Context, target: str, timeout_seconds: float) -> None:
     The labels are those of CIFAR-10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship and
     truck. Start a server with cifarserve-server.
     """
-    ctx.obj = functools.partial(ClassifierClient, target, timeout_seconds=timeout_seconds)
+    ctx.obj = Connect(target, timeout_seconds)
 
 
 main.add_command(predict)

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS, ClassifierClient
+from client.client import ClassifierClient
+from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from client.errors import ClientError
 from client.requests import Image
 from client.results import Answer, ModelDetails, ModelSummary

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,24 +12,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from client.channel import open_channel
-from client.errors import ClientError, DeadlineExceeded, NotFound, ServerFailed, connection_error, error_from_status
+from client.connection import Connection
+from client.errors import ClientError, NotFound, ServerFailed, error_from_status
 from client.requests import Image, to_request
 from client.results import Answer, ModelDetails, ModelSummary, to_answer, to_details, to_summaries
 from client.streaming import exchange
 
-DEFAULT_TARGET = "127.0.0.1:50051"
-DEFAULT_TIMEOUT_SECONDS = 30.0
-
-# What grpc.aio reports, mostly, when the server ended a stream while it was being written to, whatever
-# the server's status was: grpc/grpc#36066. Ours ends a stream only when it stops.
-_STATUS_LOST = "Internal error from Core"
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 _HealthCheck = Callable[..., Awaitable[health_pb2.HealthCheckResponse]]  # the published stubs have no methods
 
 
-class ClassifierClient:
+class ClassifierClient(Connection):
     """A connection to a cifarserve server.
 
         async with ClassifierClient("127.0.0.1:50051") as client:
@@ -40,14 +32,9 @@ class ClassifierClient:
     meets a server that is away, stopping or overloaded is tried up to four times.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call."""
-        self._target = target
-        self._timeout_seconds = timeout_seconds
-
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target, healthy_only=False)
+        await super().__aenter__()
         self._healthy_channel = open_channel(self._target, healthy_only=True)
         self._predictor = classifier_pb2_grpc.ClassifierServiceStub(self._healthy_channel)
         self._classifier = classifier_pb2_grpc.ClassifierServiceStub(self._channel)
@@ -59,7 +46,7 @@ class ClassifierClient:
     ) -> None:
         """Close the connection; calls that are still under way are cancelled."""
         await self._healthy_channel.close()
-        await self._channel.close()
+        await super().__aexit__(kind, error, traceback)
 
     async def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
         """Classify pictures; there is one result for each, in their order.
@@ -132,28 +119,9 @@ class ClassifierClient:
             raise NotFound(f"server at {self._target} knows no service {service!r}") from exc
         return response.status == health_pb2.HealthCheckResponse.SERVING
 
-    async def _call(self, method: Callable[..., Awaitable[_Response]], request: _Request) -> _Response:
-        try:
-            return await method(request, timeout=self._timeout_seconds)
-        except grpc.aio.AioRpcError as exc:
-            raise self._to_error(exc) from exc
-
-    def _to_error(self, exc: grpc.aio.AioRpcError) -> ClientError:
-        code, details = exc.code(), exc.details() or ""
-        if details == _STATUS_LOST:
-            code, details = grpc.StatusCode.UNAVAILABLE, "it ended the stream"
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self._deadline_exceeded()
-        if code is grpc.StatusCode.UNAVAILABLE and not self._connected():
-            return connection_error(details, target=self._target)
-        return error_from_status(code, details, target=self._target)
-
     def _connected(self) -> bool:
         channels = (self._channel, self._healthy_channel)
         return all(channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE for channel in channels)
-
-    def _deadline_exceeded(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"no answer from {self._target} within {self._timeout_seconds:g} s")
 
     def _answer_or_error(self, response: pb.PredictResponse) -> Answer | ClientError:
         if response.HasField("error"):

@@ -5,6 +5,7 @@ ClientError
 ├── InvalidRequest      a picture, top_k or another part of the request is not acceptable
 ├── NotFound            the server has no such model, version or health service
 ├── AccessDenied        credentials are missing, wrong or not sufficient
+├── NotPossible         the state of the server forbids it: a damaged version, a repository that is read-only
 ├── Overloaded          the server's queue was full, and still was after the retries
 ├── ServerUnavailable   nobody listens there, or the server is starting or stopping
 ├── DeadlineExceeded    no answer in time
@@ -35,6 +36,10 @@ class AccessDenied(ClientError):
     """Credentials are missing, wrong or not sufficient."""
 
 
+class NotPossible(ClientError):
+    """The state of the server forbids it: a damaged version, a repository that is read-only."""
+
+
 class Overloaded(ClientError):
     """The server's queue was full, and still was after the retries."""
 
@@ -61,6 +66,7 @@ _ERRORS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.NOT_FOUND: (NotFound, "{reason}"),
     grpc.StatusCode.UNAUTHENTICATED: (AccessDenied, "server at {target} refused access: {reason}"),
     grpc.StatusCode.PERMISSION_DENIED: (AccessDenied, "server at {target} refused access: {reason}"),
+    grpc.StatusCode.FAILED_PRECONDITION: (NotPossible, "{reason}"),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (Overloaded, "server at {target} is overloaded: {reason}"),
     grpc.StatusCode.UNAVAILABLE: (ServerUnavailable, "server at {target} is unavailable: {reason}"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, "server at {target} was too slow: {reason}"),

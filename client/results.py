@@ -81,6 +81,14 @@ class ModelState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedVersion:
+    """A version that is not served, and what is wrong with it in one line."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSummary:
     """One model in a list.
 
@@ -91,6 +99,9 @@ class ModelSummary:
         reason: why it does not; empty when it does.
         serving: the weights that answer now; None while none do.
         is_default: whether requests that name no model go to this one.
+        refused: the versions that were tried and are not served.
+        pinned_version: the version that an operator pinned the model to; 0: none.
+        loading_version: the version that is being loaded; 0: none.
     """
 
     name: str
@@ -99,6 +110,9 @@ class ModelSummary:
     reason: str
     serving: ModelIdentity | None
     is_default: bool
+    refused: tuple[RefusedVersion, ...] = ()
+    pinned_version: int = 0
+    loading_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +204,7 @@ def _to_summary(model: pb.ModelSummary) -> ModelSummary:
         reason=model.reason,
         serving=_to_identity(model.serving) if model.HasField("serving") else None,
         is_default=model.is_default,
+        refused=tuple(RefusedVersion(each.version, each.reason) for each in model.refused),
+        pinned_version=model.pinned_version,
+        loading_version=model.loading_version,
     )

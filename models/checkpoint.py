@@ -6,7 +6,6 @@ Knows the two files, not how versions are listed (`models.repository`) or served
 import contextlib
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,8 @@ from torch import nn
 
 from models import registry
 from models.card import Card
-from models.errors import CheckpointDamaged
+from models.durable import sync_folder, write_durably
+from models.errors import CheckpointDamaged, Fault
 from models.repository import next_version
 from models.verification import CARD_FILE, WEIGHTS_FILE, read_card, read_weights
 
@@ -51,18 +51,18 @@ def save(repository: Path, *, model: str, network: nn.Module, make_card: Callabl
     weights = _serialize(network)
     digest = hashlib.sha256(weights).hexdigest()
     with _staging_folder(folder) as staging:
-        _write_durably(staging / WEIGHTS_FILE, weights)
+        write_durably(staging / WEIGHTS_FILE, weights)
         while True:
             version = next_version(folder)
-            _write_durably(staging / CARD_FILE, make_card(version, digest).model_dump_json(indent=2).encode())
-            _sync_folder(staging)
+            write_durably(staging / CARD_FILE, make_card(version, digest).model_dump_json(indent=2).encode())
+            sync_folder(staging)
             try:
                 staging.rename(folder / str(version))
             except OSError:
                 if (folder / str(version)).exists():  # another publisher took the number first
                     continue
                 raise
-            _sync_folder(folder)
+            sync_folder(folder)
             return folder / str(version)
 
 
@@ -73,9 +73,9 @@ def update_card(folder: Path, card: Card) -> None:
         OSError: the folder cannot be written; the old card is still there.
     """
     with _staging_folder(folder) as staging:
-        _write_durably(staging / CARD_FILE, card.model_dump_json(indent=2).encode())
+        write_durably(staging / CARD_FILE, card.model_dump_json(indent=2).encode())
         (staging / CARD_FILE).rename(folder / CARD_FILE)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def load(folder: Path, *, device: torch.device) -> Checkpoint:
@@ -94,9 +94,11 @@ def load(folder: Path, *, device: torch.device) -> Checkpoint:
         network.load_state_dict(state)
     except RuntimeError as exc:
         reason = " ".join(str(exc).split())[:200]
-        raise CheckpointDamaged(f"{path}: does not fit architecture {card.architecture!r}: {reason}") from exc
+        raise CheckpointDamaged(
+            f"{path}: does not fit architecture {card.architecture!r}: {reason}", fault=Fault.ARCHITECTURE
+        ) from exc
     if not all(tensor.isfinite().all() for tensor in state.values()):
-        raise CheckpointDamaged(f"{path}: holds weights that are not finite numbers")
+        raise CheckpointDamaged(f"{path}: holds weights that are not finite numbers", fault=Fault.NOT_FINITE)
     return Checkpoint(card, network.to(device).eval())
 
 
@@ -106,11 +108,11 @@ def _read_state(folder: Path, *, card: Card, device: torch.device) -> dict[str, 
     try:
         state = torch.load(io.BytesIO(weights), map_location=device, weights_only=True)
     except Exception as exc:  # bytes that are no checkpoint make torch raise whatever it stumbles over
-        raise CheckpointDamaged(f"{path}: not a plain state_dict: {type(exc).__name__}") from exc
+        raise CheckpointDamaged(f"{path}: not a plain state_dict: {type(exc).__name__}", fault=Fault.FORMAT) from exc
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise CheckpointDamaged(f"{path}: not a plain state_dict: expected tensors by name")
+        raise CheckpointDamaged(f"{path}: not a plain state_dict: expected tensors by name", fault=Fault.FORMAT)
     return state
 
 
@@ -129,18 +131,3 @@ def _staging_folder(folder: Path) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

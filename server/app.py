@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
+from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2, classifier_pb2_grpc
+from models.repository import Repository
+from server.admin import ModelAdminServicer
 from server.admission import Admission
-from server.catalog import BatchLimits, Catalog
+from server.catalog import Catalog
 from server.cpus import usable_cpus
 from server.decoding import Decoder
 from server.engines import EngineInfo
@@ -28,10 +30,15 @@ from server.errors import EngineDied, StartError
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics, metrics_page
+from server.operations import Operations
+from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _FORCED_EXIT_STATUS = 1
 
 _log = structlog.get_logger(__name__)
@@ -48,10 +55,16 @@ async def serve(settings: ServerSettings) -> None:
     stop = _Stop()
     metrics = Metrics()
     processes = EngineProcesses()
+    health = health_aio.HealthServicer()
+
+    async def set_model_health(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
+        await health.set(f"model/{model}", SERVING if ready else NOT_SERVING)
+
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
-        make_engine=_engine_factory(settings, stop, processes, metrics),
+        make_engine=_engine_factory(settings, stop, processes, metrics, quiet=False),
+        make_quiet_engine=_engine_factory(settings, stop, processes, metrics, quiet=True),
         limits=BatchLimits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
@@ -62,15 +75,18 @@ async def serve(settings: ServerSettings) -> None:
             lanes=_lanes(settings),
         ),
         metrics=metrics,
-        on_failure=lambda reason: stop.request(failure=reason),
+        control=settings.model_control,
+        poll_interval_seconds=settings.poll_interval_seconds,
+        on_ready=set_model_health,
     )
     with (
         metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
         _decoder(settings) as decoder,
     ):
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
-        async with _listening(settings, servicer, metrics) as door, processes, catalog:
-            await door.set_health(health_pb2.HealthCheckResponse.SERVING, [model.name for model in catalog.statuses()])
+        admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
+        async with _listening(settings, servicer, admin, metrics, health) as door, processes, catalog:
+            await door.set_health(SERVING)
             _log.info(
                 "ready",
                 address=f"{settings.host}:{door.port}",
@@ -92,14 +108,20 @@ class _Door:
     health: health_aio.HealthServicer
     admission: Admission
 
-    async def set_health(self, status: int, models: Iterable[str] = ()) -> None:
-        """Set the health of the server, the service, and the named models."""
-        for name in ("", SERVICE, *(f"model/{model}" for model in models)):
+    async def set_health(self, status: int) -> None:
+        """Set the health of the server and of each service; a model's own is set when it begins to answer."""
+        for name in ("", SERVICE, ADMIN_SERVICE):
             await self.health.set(name, status)
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, servicer: ClassifierServicer, metrics: Metrics) -> AsyncIterator[_Door]:
+async def _listening(
+    settings: ServerSettings,
+    servicer: ClassifierServicer,
+    admin: ModelAdminServicer,
+    metrics: Metrics,
+    health: health_aio.HealthServicer,
+) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
     metrics.rpcs_inside.set_function(lambda: admission.inside)
@@ -110,12 +132,12 @@ async def _listening(settings: ServerSettings, servicer: ClassifierServicer, met
             ("grpc.max_receive_message_length", settings.max_message_bytes),
         ],
     )
-    health = health_aio.HealthServicer()
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
+    admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, ADMIN_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
     door = _Door(server, _bind(server, settings), health, admission)
-    await door.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+    await door.set_health(NOT_SERVING)
     await server.start()
     _log.info("listening", address=f"{settings.host}:{door.port}")
     try:
@@ -156,7 +178,7 @@ def _lanes(settings: ServerSettings) -> int:
 
 
 def _engine_factory(
-    settings: ServerSettings, stop: "_Stop", processes: EngineProcesses, metrics: Metrics
+    settings: ServerSettings, stop: "_Stop", processes: EngineProcesses, metrics: Metrics, *, quiet: bool
 ) -> Callable[[Path], RestartingEngine]:
     def make(folder: Path) -> RestartingEngine:
         model = folder.parent.name
@@ -168,6 +190,7 @@ def _engine_factory(
             max_batch_size=settings.max_batch_size,
             log_format=settings.log_format,
             log_level=settings.log_level,
+            quiet=quiet,
         )
 
         def make_one(on_death: Callable[[Death], None], measured: EngineInfo | None) -> LocalEngine:

@@ -1,83 +1,39 @@
-"""The models that this server serves: finds them in the repository, starts an engine and a queue for each.
+"""The models that this server serves: finds them in the repository, and follows what is wanted of each.
 
 Knows no protocol; the doors ask it for a model by name.
 """
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Self
 
 import structlog
 
 from models import DEFAULT_MODEL
-from models.card import Card
 from models.errors import ModelError
-from models.preprocessing import IMAGE_BYTES
-from models.repository import Repository
-from models.verification import read_card, read_weights
-from server.batcher import Batcher
-from server.engines import Engine, Pixels, Scores
+from models.repository import ModelFolder, Repository
+from server.engines import Engine
 from server.errors import ModelNotFound, NotReady, StartError
+from server.following import FollowedModel, ModelState, ModelStatus
+from server.loading import Loader
 from server.metrics import Metrics
-
-# What every engine computes while it warms up; when a batch fails it tells whether the engine is at fault.
-_GREY: Pixels = bytes([127]) * IMAGE_BYTES
+from server.reconciliation import ModelControl
+from server.served import BatchLimits, ServedModel
 
 _log = structlog.get_logger(__name__)
 
 
-class ModelState(StrEnum):
-    """Whether a model answers."""
-
-    LOADING = "loading"
-    READY = "ready"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """One version that answers: its card, its engine, its queue."""
-
-    card: Card
-    engine: Engine
-    batcher: Batcher[Pixels, Scores]
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What is known of one model, ready or not."""
-
-    name: str
-    versions: tuple[int, ...]
-    state: ModelState
-    is_default: bool
-    reason: str = ""
-    served: ServedModel | None = None
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How batches are formed; see `Batcher`."""
-
-    max_batch_size: int
-    max_queue_delay_seconds: float
-    max_queue_items: int
-    max_queue_bytes: int = 2**63
-    max_stall_seconds: float = 60.0
-    max_batches_under_way: int = 1
-    lanes: int = 1
+async def _nobody_asked(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
+    """Take no notice of a model that begins or ceases to answer."""
 
 
 class Catalog:
-    """All models of a repository, the newest version of each.
+    """All models of a repository, one version of each.
 
-    Making it reads cards and digests only, which is quick; entering it loads and warms up every
-    model. Leaving it drains the queues, then frees the engines.
+    Making it reads names only; entering it loads and warms up every model that is wanted, then follows
+    the repository. Leaving it drains the queues, then frees the engines.
     """
 
     def __init__(
@@ -86,8 +42,12 @@ class Catalog:
         *,
         default_model: str,
         make_engine: Callable[[Path], Engine],
+        make_quiet_engine: Callable[[Path], Engine] | None = None,
         limits: BatchLimits,
         metrics: Metrics,
+        control: ModelControl = ModelControl.NONE,
+        poll_interval_seconds: float = 1.0,
+        on_ready: Callable[[str, bool], Awaitable[None]] = _nobody_asked,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Find the models.
@@ -96,51 +56,68 @@ class Catalog:
             repository: the folder of models.
             default_model: who answers when no name is given; empty: the shipped default or the only one.
             make_engine: returns an engine for a version's folder.
+            make_quiet_engine: the same, for one that loads beside models that answer; None: no difference.
             limits: for every model's queue.
             metrics: is told of batches, loads and queues.
+            control: what is followed after the start.
+            poll_interval_seconds: how often the repository is looked at.
+            on_ready: is told when a model begins or ceases to answer.
             on_failure: is told why the server cannot go on, when an engine is broken or stuck.
 
         Raises:
-            StartError: there is no repository, no model, no such default, or a version is damaged.
+            StartError: there is no repository, no model, or no such default.
         """
-        self._make_engine = make_engine
-        self._limits = limits
-        self._metrics = metrics
-        self._on_failure = on_failure
-        self._stack = contextlib.AsyncExitStack()
         with _as_start_error():
-            found = Repository(repository)
-            names = found.models()
-            default = _choose_default(names, default_model, repository)
-            self._folders = {name: found.folder(name) for name in names}
-            self._cards = {name: _verified_card(folder) for name, folder in self._folders.items()}
-            self._statuses = {
-                name: ModelStatus(name, found.versions(name), ModelState.LOADING, is_default=name == default)
-                for name in names
-            }
-        self._default = default
+            self._repository = Repository(repository)
+            found = self._repository.scan()
+        self._default = _choose_default(
+            tuple(name for name, folder in found.items() if folder.versions), default_model, repository
+        )
+        self._control = control
+        self._poll_interval_seconds = poll_interval_seconds
+        self._metrics = metrics
+        self._on_ready = on_ready
+        self._loader = Loader(
+            self._repository,
+            make_engine=make_engine,
+            make_quiet_engine=make_quiet_engine or make_engine,
+            is_quiet=self._is_disturbed_by_loading,
+            limits=limits,
+            metrics=metrics,
+            on_failure=on_failure,
+        )
+        self._models = {name: self._made(name, folder) for name, folder in found.items()}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Load and warm up every model, side by side; each answers as soon as it is ready.
 
+        A model other than the default that cannot be loaded is unavailable, and the others answer.
+
         Raises:
-            StartError: one cannot be loaded.
+            StartError: the default model has no version that can be served, or no engine can run.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            starting = [self._start(name, folder, stack) for name, folder in self._folders.items()]
+        try:
             # All are awaited, so that none is still starting when the others are taken down.
-            for outcome in await asyncio.gather(*starting, return_exceptions=True):
-                if outcome is not None:
-                    with _as_start_error():
-                        raise outcome
-            self._stack = stack.pop_all()
+            outcomes = await asyncio.gather(
+                *(model.follow() for model in self._models.values()), return_exceptions=True
+            )
+            for outcome in filter(None, outcomes):
+                raise outcome
+            self._check_default()
+        except BaseException:
+            await self._close()
+            raise
+        self._loader.starting = False
+        if self._control is not ModelControl.NONE:
+            self._begin(self._poll(), name="poll the repository")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        await self._close()
 
     def get(self, name: str = "", version: int = 0) -> ServedModel:
-        """Return the model that answers.
+        """Return the model that answers; use it inside `with`, so that it is not closed meanwhile.
 
         Args:
             name: empty means the default model.
@@ -150,61 +127,129 @@ class Catalog:
             ModelNotFound: no such model, or that version is not being served.
             NotReady: the model is still being loaded.
         """
-        status = self._statuses.get(name or self._default)
-        if status is None:
-            raise ModelNotFound(f"unknown model {name!r}: expected one of {', '.join(self._statuses)}")
-        if status.served is None:
-            raise NotReady(f"model {status.name!r} is {status.state}; retry soon")
-        if version not in (0, status.served.card.version):
+        model = self._models.get(name or self._default)
+        if model is None or model.served is None:
+            raise self._not_served(name or self._default)
+        if version not in (0, model.served.card.version):
+            refused = f" (it was refused: {model.refusals[version].reason})" if version in model.refusals else ""
             raise ModelNotFound(
-                f"version {version} of model {status.name!r} is not served:"
-                f" expected {status.served.card.version}, or 0 for whichever is"
+                f"version {version} of model {model.name!r} is not served{refused}:"
+                f" expected {model.served.card.version}, or 0 for whichever is"
             )
-        return status.served
+        return model.served
+
+    def status(self, name: str = "") -> ModelStatus:
+        """Return what is known of one model; an empty name means the default.
+
+        Raises:
+            ModelNotFound: no such model.
+        """
+        name = name or self._default
+        if name not in self._models:
+            raise self._not_served(name)
+        return self._models[name].status(is_default=name == self._default)
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Return all models, sorted by name."""
-        return tuple(self._statuses.values())
+        return tuple(self.status(name) for name in sorted(self._models))
 
-    async def _start(self, name: str, folder: Path, stack: contextlib.AsyncExitStack) -> None:
-        try:
-            engine = await stack.enter_async_context(self._make_engine(folder))
-        except ModelError:
-            self._metrics.model_loads.labels("failure").inc()
-            raise
-        batcher: Batcher[Pixels, Scores] = Batcher(
-            engine.predict,
-            max_batch_size=self._limits.max_batch_size,
-            max_queue_delay_seconds=self._limits.max_queue_delay_seconds,
-            max_queue_items=self._limits.max_queue_items,
-            max_queue_bytes=self._limits.max_queue_bytes,
-            max_stall_seconds=self._limits.max_stall_seconds,
-            known_good=[_GREY],
-            max_batches_under_way=self._limits.max_batches_under_way,
-            lanes=self._limits.lanes,
-            pass_seconds=engine.info.pass_seconds,
-            observe=functools.partial(self._metrics.observe_batch, name),
-            on_broken=lambda reason: self._on_failure(f"the engine of model {name!r} failed: {reason}"),
+    def refusal(self, name: str) -> str:
+        """Return why the version that is wanted of a model is refused; empty when it is not."""
+        model = self._models[name]
+        return model.refusals[model.target].reason if model.target in model.refusals else ""
+
+    @property
+    def control(self) -> ModelControl:
+        """What is followed after the start."""
+        return self._control
+
+    async def look(self) -> None:
+        """Look at the repository now, and begin to do what is to be done.
+
+        Raises:
+            RepositoryMissing: it cannot be read; what is served goes on.
+        """
+        found = await asyncio.to_thread(self._repository.scan)
+        if not found:  # a volume that is not mounted looks like this: nothing is unloaded
+            _log.warning("the repository is empty, what is served goes on", repository=str(self._repository.path))
+            return
+        for name in found.keys() - self._models.keys():
+            self._models[name] = self._made(name, found[name])
+        for name, model in tuple(self._models.items()):
+            model.folder = found.get(name, ModelFolder())
+            if not model.is_settled:
+                self._begin(model.follow(), name=f"follow {name}")
+            elif model.is_gone and name != self._default:
+                self._metrics.forget(name)
+                del self._models[name]
+
+    async def follow(self, name: str) -> ModelStatus:
+        """Do all that is to be done for one model; what was begun goes on when the caller leaves.
+
+        Raises:
+            ModelNotFound: no such model.
+        """
+        if name in self._models:
+            await asyncio.shield(self._begin(self._models[name].follow(), name=f"follow {name}"))
+        return self.status(name)
+
+    async def _poll(self) -> None:
+        """Look at the repository again and again; whatever happens there, what is served goes on."""
+        while True:
+            await asyncio.sleep(self._poll_interval_seconds)
+            try:
+                await self.look()
+            except ModelError as exc:
+                _log.warning("the repository cannot be read, what is served goes on", reason=str(exc))
+            except Exception:  # noqa: BLE001  # following outlives whatever lies in a folder
+                _log.exception("looking at the repository failed")
+
+    async def _close(self) -> None:
+        """Stop following, then answer what is accepted and free the engines."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(model.close() for model in self._models.values()))
+
+    def _begin(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()):
+            _log.error("following the repository failed", task=task.get_name(), exc_info=exc)
+
+    def _is_disturbed_by_loading(self) -> bool:
+        return not self._loader.starting and any(model.served for model in self._models.values())
+
+    def _check_default(self) -> None:
+        status = self.status()
+        model = self._models[status.name]
+        if status.served is None and (model.target or model.folder.fault):
+            raise StartError(f"model {status.name!r} cannot be served: {status.reason}")
+
+    def _made(self, name: str, folder: ModelFolder) -> FollowedModel:
+        return FollowedModel(
+            name,
+            folder,
+            repository=self._repository,
+            control=self._control,
+            loader=self._loader,
+            metrics=self._metrics,
+            on_ready=self._on_ready,
         )
-        await stack.enter_async_context(batcher)
-        card = self._cards[name]
-        self._metrics.watch_queue(name, lambda: batcher.queued_items)
-        self._metrics.model_loads.labels("success").inc()
-        self._metrics.model_info.labels(name, card.version, card.digest, engine.info.device, engine.info.precision).set(
-            1
-        )
-        _log.info(
-            "model ready",
-            model=name,
-            version=card.version,
-            digest=card.digest[:12],
-            device=engine.info.device,
-            precision=engine.info.precision,
-            test_accuracy=card.test.accuracy,
-        )
-        self._statuses[name] = replace(
-            self._statuses[name], state=ModelState.READY, served=ServedModel(card, engine, batcher)
-        )
+
+    def _not_served(self, name: str) -> ModelNotFound | NotReady:
+        if name not in self._models:
+            return ModelNotFound(f"unknown model {name!r}: expected one of {', '.join(sorted(self._models))}")
+        status = self.status(name)
+        if status.state is ModelState.LOADING:
+            return NotReady(f"model {name!r} is loading; retry soon")
+        return ModelNotFound(f"model {name!r} is not served: {status.reason}")
 
 
 def _choose_default(names: tuple[str, ...], wanted: str, repository: Path) -> str:
@@ -219,12 +264,6 @@ def _choose_default(names: tuple[str, ...], wanted: str, repository: Path) -> st
     if len(names) > 1:
         raise StartError(f"repository {repository}: name one of {', '.join(names)} with --default-model")
     return names[0]
-
-
-def _verified_card(folder: Path) -> Card:
-    card = read_card(folder)
-    read_weights(folder, card)
-    return card
 
 
 @contextlib.contextmanager

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from cifarserve.v1 import classifier_pb2 as pb
 from models.card import Card
 from server.batcher import Answer
-from server.catalog import ModelState, ModelStatus, ServedModel
 from server.decoding import EncodedPicture, Picture, RawPicture
 from server.engines import Pixels, Scores
 from server.errors import InvalidArgument, ServingError
+from server.following import ModelState, ModelStatus
+from server.served import ServedModel
 from server.statuses import STATUS
 
 _STATES = {
@@ -127,6 +128,9 @@ def to_list_models_response(statuses: Iterable[ModelStatus]) -> pb.ListModelsRes
                 reason=status.reason,
                 serving=to_identity(status.served.card) if status.served else None,
                 is_default=status.is_default,
+                refused=[pb.RefusedVersion(version=each.version, reason=each.reason) for each in status.refused],
+                pinned_version=status.pinned_version,
+                loading_version=status.loading_version,
             )
             for status in statuses
         ]

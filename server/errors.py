@@ -7,6 +7,8 @@ ServingError               a request failed
 ├── Overloaded             the queue is full; says when to come back
 ├── Draining               the server is stopping
 ├── NotReady               the model is not loaded yet
+├── AccessDenied           the caller may not do this
+├── NotPossible            the state of the server or of the repository forbids it
 ├── DeadlineExceeded       the deadline passed before the work began
 ├── DeviceOutOfMemory      a batch did not fit into the device's memory, not even a picture alone
 ├── EngineLost             the engine's process ended before it answered
@@ -50,6 +52,14 @@ class Draining(ServingError):
 
 class NotReady(ServingError):
     """The model is not loaded yet."""
+
+
+class AccessDenied(ServingError):
+    """The caller may not do this."""
+
+
+class NotPossible(ServingError):
+    """The state of the server or of the repository forbids it; the message says what would have to change."""
 
 
 class DeadlineExceeded(ServingError):

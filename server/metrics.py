@@ -26,6 +26,7 @@ _SECONDS = (
     0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075,
     0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 )  # fmt: skip
+_LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -42,6 +43,15 @@ class PredictRecord(NamedTuple):
     failed: int
     decode_seconds: float
     total_seconds: float
+
+
+class ServedInfo(NamedTuple):
+    """Which version answers, and how it computes."""
+
+    version: int
+    digest: str
+    device: str
+    precision: str
 
 
 class Metrics:
@@ -116,6 +126,28 @@ class Metrics:
         self.model_loads = Counter(
             "cifarserve_model_loads", "Versions loaded: success, or failure", ("outcome",), registry=self.registry
         )
+        self.model_load_failures = Counter(
+            "cifarserve_model_load_failures",
+            "Versions refused by what is wrong: unreadable, card, digest, format, architecture, not_finite, engine",
+            ("model", "reason"),
+            registry=self.registry,
+        )
+        self.model_load_seconds = Histogram(
+            "cifarserve_model_load_seconds",
+            "From the decision to load a version to its first answer",
+            ("model",),
+            buckets=_LOAD_SECONDS,
+            registry=self.registry,
+        )
+        self.model_version = Gauge(
+            "cifarserve_model_version", "The version that answers; 0: none", ("model",), registry=self.registry
+        )
+        self.model_swaps = Counter(
+            "cifarserve_model_swaps",
+            "Times that a version took the place of another",
+            ("model",),
+            registry=self.registry,
+        )
 
         # Looking up a metric by its labels costs more than counting: what every request counts is looked up once.
         self._decode_seconds, self._queue_seconds, self._compute_seconds, self._total_seconds = map(
@@ -148,6 +180,22 @@ class Metrics:
         self._compute_seconds.observe(record.compute_seconds)
         for seconds in record.queue_seconds:
             self._queue_seconds.observe(seconds)
+
+    def observe_swap(self, model: str, *, old: ServedInfo | None, new: ServedInfo | None) -> None:
+        """Show which version answers from now on; None: none."""
+        if old:
+            self.model_info.remove(model, *old)
+        if new:
+            self.model_info.labels(model, *new).set(1)
+        self.model_version.labels(model).set(new.version if new else 0)
+        if old and new:
+            self.model_swaps.labels(model).inc()
+
+    def forget(self, model: str) -> None:
+        """Show nothing more of a model that is gone."""
+        for gauge in (self.model_version, self.queue_items):
+            with contextlib.suppress(KeyError):
+                gauge.remove(model)
 
     def watch_queue(self, model: str, items: Callable[[], float]) -> None:
         """Read the length of a model's queue whenever the page is fetched."""

@@ -15,6 +15,7 @@ from server.catalog import Catalog
 from server.decoding import Decoded, Decoder
 from server.errors import Draining, ServingError
 from server.metrics import Metrics, PredictRecord
+from server.served import ServedModel
 
 _STREAM_WINDOW = 256  # requests of one stream that are worked on at once; then reading waits
 
@@ -65,8 +66,14 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         return conversions.to_get_model_response(self._catalog.get(request.name, request.version))
 
     async def _predict(self, request: pb.PredictRequest, *, deadline: float | None) -> pb.PredictResponse:
+        # Whatever is loaded meanwhile, the version that was found now answers.
+        with self._catalog.get(request.model, request.version) as served:
+            return await self._predict_with(served, request, deadline=deadline)
+
+    async def _predict_with(
+        self, served: ServedModel, request: pb.PredictRequest, *, deadline: float | None
+    ) -> pb.PredictResponse:
         started = time.monotonic()
-        served = self._catalog.get(request.model, request.version)
         top_k = conversions.to_top_k(request, labels=len(served.card.labels))
         pictures = conversions.to_pictures(request.images, max_images=self._max_images)
         held = sum([len(picture.data) for picture in pictures])

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.reconciliation import ModelControl
+
 _PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained"
 
 
@@ -28,6 +30,13 @@ class ServerSettings(BaseSettings):
     repository: Path = Field(_PRETRAINED, description="folder of models: REPOSITORY/MODEL/VERSION/")
     default_model: str = Field(
         "", description="model that answers when a request names none; empty: the shipped default, or the only model"
+    )
+    model_control: ModelControl = Field(
+        ModelControl.POLL,
+        description="what is followed after the start; poll: the repository; explicit: requests of operators; none",
+    )
+    poll_interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = Field(
+        1.0, description="how often the repository is looked at, unless --model-control is none"
     )
     host: str = Field("127.0.0.1", description="address to listen on, for gRPC and metrics")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(50051, description="gRPC port; 0 picks a free one")

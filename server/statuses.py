@@ -3,6 +3,7 @@
 import grpc
 
 from server.errors import (
+    AccessDenied,
     DeadlineExceeded,
     DeviceOutOfMemory,
     Draining,
@@ -11,6 +12,7 @@ from server.errors import (
     InvalidArgument,
     InvalidImage,
     ModelNotFound,
+    NotPossible,
     NotReady,
     Overloaded,
     ServingError,
@@ -23,6 +25,8 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Draining: grpc.StatusCode.UNAVAILABLE,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
+    NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceOutOfMemory: grpc.StatusCode.INTERNAL,
     EngineLost: grpc.StatusCode.UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from server.engines import EngineInfo, Pixels, Scores
@@ -39,6 +40,48 @@ class FakeEngine:
         if self.failure is not None and (not self.guilty or self.guilty & {image[0] for image in images}):
             raise self.failure
         return [_certain(image[0] % 10) for image in images]
+
+
+class FakeEngines:
+    """Makes fake engines for versions' folders, and keeps them.
+
+    Attributes:
+        made: the folders, as "model/version", in order.
+        engines: the last engine made for each of them.
+        closed: those whose engine was left, in order.
+        loading: while it is cleared, engines do not get ready.
+        failures: raised by the engine of a folder, instead of getting ready.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.engines: dict[str, FakeEngine] = {}
+        self.closed: list[str] = []
+        self.loading = asyncio.Event()
+        self.loading.set()
+        self.failures: dict[str, Exception] = {}
+
+    def __call__(self, folder: Path) -> FakeEngine:
+        name = f"{folder.parent.name}/{folder.name}"
+        self.made.append(name)
+        self.engines[name] = _RecordedEngine(name, self)
+        return self.engines[name]
+
+
+class _RecordedEngine(FakeEngine):
+    def __init__(self, name: str, engines: FakeEngines) -> None:
+        super().__init__()
+        self._name = name
+        self._engines = engines
+
+    async def __aenter__(self) -> Self:
+        await self._engines.loading.wait()
+        if self._name in self._engines.failures:
+            raise self._engines.failures[self._name]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._engines.closed.append(self._name)
 
 
 def _certain(index: int) -> Scores:

@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import click
 
+from client.admin import ModelAdminClient
 from client.client import ClassifierClient
 from client.errors import (
     AccessDenied,
@@ -13,6 +14,7 @@ from client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
+    NotPossible,
     Overloaded,
     PictureMissing,
     ServerFailed,
@@ -20,7 +22,22 @@ from client.errors import (
     UnexpectedStatus,
 )
 
-Connect = Callable[[], ClassifierClient]
+
+@dataclass(frozen=True)
+class Connect:
+    """How the commands reach the server: what the options before the sub-command say."""
+
+    target: str
+    timeout_seconds: float
+
+    def __call__(self) -> ClassifierClient:
+        """Return a client that classifies; it connects when it is entered."""
+        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds)
+
+    def admin(self) -> ModelAdminClient:
+        """Return a client that decides what is served; it connects when it is entered."""
+        return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds)
+
 
 # 3: the same command may succeed later. 4: it will not.
 EXIT_STATUS: dict[type[ClientError], int] = {
@@ -31,6 +48,7 @@ EXIT_STATUS: dict[type[ClientError], int] = {
     InvalidRequest: 4,
     NotFound: 4,
     AccessDenied: 4,
+    NotPossible: 4,
     ServerFailed: 4,
     UnexpectedStatus: 4,
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, Self
 
-from models.errors import CheckpointDamaged
+from models.errors import CheckpointDamaged, Fault
 from models.preprocessing import IMAGE_BYTES
 from server.engines import EngineInfo, Pixels, Scores
 from server.engines.processes import EngineProcesses
@@ -40,6 +40,7 @@ class LocalEngineSettings:
         max_batch_size: the largest batch that will be given.
         log_format: console or json.
         log_level: the least severe line to log.
+        quiet: load and warm up with what the processor has left; computing is not affected.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class LocalEngineSettings:
     max_batch_size: int
     log_format: str
     log_level: str
+    quiet: bool = False
 
 
 class Death(NamedTuple):
@@ -103,7 +105,9 @@ class LocalEngine:
                 self._pid = await self._start(theirs)
             self._process = os.pidfd_open(self._pid)
             self._info = await self._first_message()
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError) and self._process >= 0:
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)  # it would go on loading, for nobody
             await self.__aexit__()
             raise
         asyncio.get_running_loop().add_reader(self._socket, self._on_message)
@@ -160,7 +164,8 @@ class LocalEngine:
             seconds = {int(size): cost for size, cost in info.pop("batch_seconds").items()}
             return EngineInfo(**info, batch_seconds=seconds)
         if kind == REFUSED:
-            raise CheckpointDamaged(text)
+            fault, _, reason = text.partition(" ")
+            raise CheckpointDamaged(reason, fault=Fault(fault))
         raise StartError(text or "the engine's process died while it started; see the log above")
 
     def _send(self, message: bytes) -> None:

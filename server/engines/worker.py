@@ -4,10 +4,10 @@ Computes what lies in the shared memory, slot by slot, and ends when the socket 
 batching, no protocol of the outside, and no event loop.
 """
 
+import functools
 import json
 import os
 import socket
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 from models.errors import ModelError
 from server.engines.forward import Forward, select_device
+from server.engines.lanes import Lanes, yield_the_processor
 from server.engines.local import (
     COMPUTED,
     DEVICE_FAILED,
@@ -53,6 +54,9 @@ def run(arguments: dict[str, Any], *, server: socket.socket, memory: int) -> Non
     """
     slots, layout = arguments.pop("slots"), arguments.pop("layout")
     settings = LocalEngineSettings(**arguments)
+    lanes = Lanes(settings.lanes)
+    if settings.quiet:
+        yield_the_processor()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     torch.set_num_threads(1)  # of one pass; the lanes work side by side
     batches = SharedBatches(memory, max_batch_size=settings.max_batch_size, slots=slots)
@@ -68,19 +72,13 @@ def run(arguments: dict[str, Any], *, server: socket.socket, memory: int) -> Non
         else:
             forward.warm_up(batches.slots[0])
     except ModelError as exc:
-        server.send(REFUSED + str(exc).encode())
+        server.send(REFUSED + f"{exc.fault} {exc}".encode())
         return
     except StartError as exc:
         server.send(FAILED + str(exc).encode())
         return
     server.send(READY + json.dumps(asdict(forward.info)).encode())
-    lanes = [
-        threading.Thread(target=_compute_until_closed, args=(server, batches, forward)) for _ in range(settings.lanes)
-    ]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
+    lanes.run(functools.partial(_compute_until_closed, server, batches, forward))
 
 
 def _compute_until_closed(server: socket.socket, batches: SharedBatches, forward: Forward) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2_grpc
 from cifarserve.v1 import classifier_pb2 as pb
-from cifarserve.v1 import classifier_pb2_grpc
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WHITENED = pb.ModelIdentity(name="whitened", version=2, digest="ab12cd34" * 8)
@@ -88,7 +88,13 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
                     name="broken", versions=[1], state=pb.MODEL_STATE_UNAVAILABLE, reason="model.pt is damaged"
                 ),
                 pb.ModelSummary(
-                    name="whitened", versions=[1, 2], state=pb.MODEL_STATE_READY, serving=WHITENED, is_default=True
+                    name="whitened",
+                    versions=[1, 2, 3],
+                    state=pb.MODEL_STATE_READY,
+                    serving=WHITENED,
+                    is_default=True,
+                    refused=[pb.RefusedVersion(version=3, reason="model.pt is cut off")],
+                    pinned_version=2,
                 ),
             ]
         )
@@ -123,6 +129,74 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         )
 
 
+class FakeAdmin(admin_pb2_grpc.ModelAdminServiceServicer):
+    """Has a model `whitened` with versions 1 to 3, the last of which is damaged; knows no other.
+
+    Attributes:
+        serving: the version that answers; 0: none.
+        pinned: the version that the model is pinned to; 0: none.
+        reloads: how often it was loaded afresh.
+        failures: one is taken for each request, until there are none.
+    """
+
+    def __init__(self) -> None:
+        self.serving = 2
+        self.pinned = 0
+        self.reloads = 0
+        self.failures: deque[Failure] = deque()
+
+    async def ListVersions(
+        self, request: admin_pb2.ListVersionsRequest, context: _Context
+    ) -> admin_pb2.ListVersionsResponse:
+        await self._look_at(request.name, context)
+        return admin_pb2.ListVersionsResponse(model=self._model())
+
+    async def Load(self, request: admin_pb2.LoadRequest, context: _Context) -> admin_pb2.LoadResponse:
+        await self._look_at(request.name, context)
+        self.serving = self.pinned or 2
+        return admin_pb2.LoadResponse(model=self._model())
+
+    async def Unload(self, request: admin_pb2.UnloadRequest, context: _Context) -> admin_pb2.UnloadResponse:
+        await self._look_at(request.name, context)
+        self.serving = 0
+        return admin_pb2.UnloadResponse(model=self._model())
+
+    async def Rollback(self, request: admin_pb2.RollbackRequest, context: _Context) -> admin_pb2.RollbackResponse:
+        await self._look_at(request.name, context)
+        if request.version == 3:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "refused, version 2 goes on: model.pt is cut off")
+        self.serving = self.pinned = request.version
+        return admin_pb2.RollbackResponse(model=self._model())
+
+    async def Unpin(self, request: admin_pb2.UnpinRequest, context: _Context) -> admin_pb2.UnpinResponse:
+        await self._look_at(request.name, context)
+        self.serving, self.pinned = 2, 0
+        return admin_pb2.UnpinResponse(model=self._model())
+
+    async def Reload(self, request: admin_pb2.ReloadRequest, context: _Context) -> admin_pb2.ReloadResponse:
+        await self._look_at(request.name, context)
+        self.reloads += 1
+        return admin_pb2.ReloadResponse(model=self._model())
+
+    async def _look_at(self, name: str, context: _Context) -> None:
+        if self.failures:
+            await _abort(context, self.failures.popleft())
+        if name not in {"", "whitened"}:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {name!r}: expected one of whitened")
+
+    def _model(self) -> admin_pb2.ModelVersions:
+        versions = [
+            admin_pb2.ModelVersion(
+                version=number,
+                state=admin_pb2.VERSION_STATE_SERVING if number == self.serving else admin_pb2.VERSION_STATE_AVAILABLE,
+                digest=WHITENED.digest if number == self.serving else "",
+            )
+            for number in (1, 2)
+        ]
+        damaged = admin_pb2.ModelVersion(version=3, state=admin_pb2.VERSION_STATE_REFUSED, reason="model.pt is cut off")
+        return admin_pb2.ModelVersions(name="whitened", versions=[*versions, damaged], pinned_version=self.pinned)
+
+
 class FakeHealth(health.aio.HealthServicer):
     """Says what `serve` was told, at first that everything serves.
 
@@ -145,10 +219,11 @@ class FakeHealth(health.aio.HealthServicer):
 
 @dataclass(frozen=True)
 class FakeServer:
-    """A running server: where it listens, its classifier, and its health."""
+    """A running server: where it listens, its classifier, its operators' door, and its health."""
 
     target: str
     classifier: FakeClassifier
+    admin: FakeAdmin
     health: FakeHealth
 
 
@@ -156,14 +231,15 @@ class FakeServer:
 async def running(port: int = 0) -> AsyncIterator[FakeServer]:
     """Run a server on a port of 127.0.0.1, a free one by default."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 8 * 2**20)])
-    classifier, healths = FakeClassifier(), FakeHealth()
+    classifier, admin, healths = FakeClassifier(), FakeAdmin(), FakeHealth()
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(classifier, server)
+    admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     await healths.serve(serving=True)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
-        yield FakeServer(f"127.0.0.1:{port}", classifier, healths)
+        yield FakeServer(f"127.0.0.1:{port}", classifier, admin, healths)
     finally:
         await server.stop(grace=None)
 

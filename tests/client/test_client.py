@@ -89,7 +89,7 @@ async def test_list_models(client: ClassifierClient) -> None:
     broken, whitened = await client.list_models()
 
     assert (broken.state, broken.reason, broken.serving) == ("unavailable", "model.pt is damaged", None)
-    assert (whitened.state, whitened.versions, whitened.is_default) == ("ready", (1, 2), True)
+    assert (whitened.state, whitened.versions, whitened.is_default) == ("ready", (1, 2, 3), True)
 
 
 async def test_get_model(client: ClassifierClient) -> None:

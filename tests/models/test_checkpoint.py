@@ -13,7 +13,7 @@ import torch
 
 from models import checkpoint, registry
 from models.card import Card
-from models.errors import CheckpointDamaged, UnknownArchitecture
+from models.errors import CheckpointDamaged, Fault, UnknownArchitecture
 from models.repository import Repository
 from models.verification import read_card, read_weights
 from tests.models import damages
@@ -220,26 +220,30 @@ def test_two_publishers_get_two_numbers(tmp_path: Path) -> None:
     assert Repository(tmp_path).versions("quick") == (1, 2)
 
 
-DAMAGES: list[tuple[Callable[[Path], None], str]] = [
-    (damages.weights_missing, r"model\.pt: No such file"),
-    (damages.weights_truncated, r"model\.pt: expected SHA-256 .* \(1000 bytes\)"),
-    (damages.weights_with_a_flipped_byte, r"model\.pt: expected SHA-256"),
-    (damages.weights_that_are_text, r"model\.pt: not a plain state_dict: \w+$"),
-    (damages.weights_that_run_code, r"model\.pt: not a plain state_dict: UnpicklingError$"),
-    (damages.weights_in_a_wrapper, r"model\.pt: not a plain state_dict: expected tensors by name$"),
-    (damages.weights_without_names, r"model\.pt: not a plain state_dict: expected tensors by name$"),
-    (damages.weights_of_another_architecture, r"model\.pt: does not fit architecture 'quick': .*Missing key"),
-    (damages.weights_not_finite, r"model\.pt: holds weights that are not finite numbers$"),
-    (damages.card_missing, r"model\.json: No such file"),
-    (damages.card_that_is_not_json, r"model\.json: the file: Invalid JSON"),
-    (damages.card_with_an_unknown_field, r"model\.json: colour: Extra inputs"),
-    (damages.card_with_foreign_labels, r"model\.json: its preprocessing or labels"),
+DAMAGES: list[tuple[Callable[[Path], None], str, Fault]] = [
+    (damages.weights_missing, r"model\.pt: No such file", Fault.UNREADABLE),
+    (damages.weights_truncated, r"model\.pt: expected SHA-256 .* \(1000 bytes\)", Fault.DIGEST),
+    (damages.weights_with_a_flipped_byte, r"model\.pt: expected SHA-256", Fault.DIGEST),
+    (damages.weights_that_are_text, r"model\.pt: not a plain state_dict: \w+$", Fault.FORMAT),
+    (damages.weights_that_run_code, r"model\.pt: not a plain state_dict: UnpicklingError$", Fault.FORMAT),
+    (damages.weights_in_a_wrapper, r"model\.pt: not a plain state_dict: expected tensors by name$", Fault.FORMAT),
+    (damages.weights_without_names, r"model\.pt: not a plain state_dict: expected tensors by name$", Fault.FORMAT),
+    (
+        damages.weights_of_another_architecture,
+        r"model\.pt: does not fit architecture 'quick': .*Missing key",
+        Fault.ARCHITECTURE,
+    ),
+    (damages.weights_not_finite, r"model\.pt: holds weights that are not finite numbers$", Fault.NOT_FINITE),
+    (damages.card_missing, r"model\.json: No such file", Fault.UNREADABLE),
+    (damages.card_that_is_not_json, r"model\.json: the file: Invalid JSON", Fault.CARD),
+    (damages.card_with_an_unknown_field, r"model\.json: colour: Extra inputs", Fault.CARD),
+    (damages.card_with_foreign_labels, r"model\.json: its preprocessing or labels", Fault.CARD),
 ]
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
-def test_damaged_version(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
-    """A damaged version is refused in one line that names the file and the reason."""
+@pytest.mark.parametrize(("damage", "message", "fault"), DAMAGES, ids=[damage.__name__ for damage, _, _ in DAMAGES])
+def test_damaged_version(tmp_path: Path, damage: Callable[[Path], None], message: str, fault: Fault) -> None:
+    """A damaged version is refused in one line that names the file and the reason, and in a word for counting."""
     folder = publish(tmp_path)
     damage(folder)
 
@@ -247,6 +251,7 @@ def test_damaged_version(tmp_path: Path, damage: Callable[[Path], None], message
         checkpoint.load(folder, device=CPU)
 
     assert "\n" not in str(caught.value)
+    assert caught.value.fault is fault
 
 
 def test_payload_does_not_run(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from models.desired import DESIRED_FILE, DesiredState, change_desired
 from models.errors import RepositoryMissing, UnknownModel, UnknownVersion
 from models.repository import Repository, next_version, versions
+from models.verification import WEIGHTS_FILE
 from tests.models.ordinary_user import folder_of_an_ordinary_user
 
 
@@ -139,6 +141,62 @@ def test_repository_that_goes_away(repository: Repository) -> None:
 
     with pytest.raises(RepositoryMissing):
         repository.models()
+
+
+def test_one_unreadable_model_hides_no_other() -> None:
+    """A model's folder that may not be read is reported with its reason, and the others are found."""
+    with folder_of_an_ordinary_user() as folder:
+        for model in ("closed", "quick"):
+            (folder / model / "1").mkdir(parents=True)
+        (folder / "closed").chmod(0)
+
+        repository = Repository(folder)
+
+        assert repository.models() == ("quick",)
+        assert {name: found.fault for name, found in repository.scan().items()} == {
+            "closed": f"repository {folder}/closed: Permission denied; expected a folder of models",
+            "quick": "",
+        }
+
+
+def test_scan_tells_versions_and_what_is_wanted(repository: Repository) -> None:
+    """A look at the repository has every model's versions in order, and what operators want of it."""
+    change_desired(repository.path / "whitened", lambda desired: desired.pinned(2))
+
+    found = repository.scan()
+
+    assert {name: list(folder.versions) for name, folder in found.items()} == {"quick": [3], "whitened": [1, 2, 10]}
+    assert found["whitened"].desired == DesiredState(pinned_version=2)
+
+
+def test_scan_tells_versions_also_when_what_is_wanted_is_unreadable(repository: Repository) -> None:
+    """A file of wishes that is not valid is the model's fault, in both senses, and its versions are known."""
+    (repository.path / "quick" / DESIRED_FILE).write_text("?")
+
+    found = repository.scan()["quick"]
+
+    assert list(found.versions) == [3]
+    assert found.fault.startswith(f"{repository.path}/quick/{DESIRED_FILE}: ")
+    assert repository.without_path(found.fault).startswith(f"quick/{DESIRED_FILE}: ")
+
+
+def test_changed_files_have_another_fingerprint(repository: Repository) -> None:
+    """A file that comes, grows or is replaced changes the fingerprint of its version, and of no other."""
+    weights = repository.path / "whitened" / "2" / WEIGHTS_FILE
+    seen = [repository.look("whitened").versions]
+    for content in (b"", b"half", b"whole"):
+        weights.write_bytes(content)
+        seen.append(repository.look("whitened").versions)
+
+    assert len({versions[2] for versions in seen}) == 4
+    assert len({versions[1] for versions in seen}) == 1
+
+
+def test_look_at_a_model_that_is_not_there(repository: Repository) -> None:
+    """A folder that was deleted has no versions and no fault."""
+    found = repository.look("nothing")
+
+    assert (dict(found.versions), found.fault) == ({}, "")
 
 
 def test_next_version(repository: Repository) -> None:

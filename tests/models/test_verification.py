@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import CheckpointDamaged
-from models.verification import read_card, read_weights
+from models.verification import check_digest, read_card, read_weights
 from tests.models import damages
 from tests.models.cards import make_card, publish
 
@@ -68,8 +68,14 @@ def test_damaged_weights(version: Path, damage: Callable[[Path], None], message:
     """Weights that are not what the card says are refused before anything looks into them."""
     damage(version)
 
-    with pytest.raises(CheckpointDamaged, match=message):
-        read_weights(version, read_card(version))
+    for read in (read_weights, check_digest):
+        with pytest.raises(CheckpointDamaged, match=message):
+            read(version, read_card(version))
+
+
+def test_sound_weights_have_the_digest(version: Path) -> None:
+    """Weights that are what the card says pass."""
+    check_digest(version, read_card(version))
 
 
 def test_weights_that_are_a_folder(version: Path) -> None:
@@ -77,5 +83,6 @@ def test_weights_that_are_a_folder(version: Path) -> None:
     (version / "model.pt").unlink()
     (version / "model.pt").mkdir()
 
-    with pytest.raises(CheckpointDamaged, match="Is a directory"):
-        read_weights(version, read_card(version))
+    for read in (read_weights, check_digest):
+        with pytest.raises(CheckpointDamaged, match="Is a directory"):
+            read(version, read_card(version))

@@ -58,7 +58,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = health_pb2_grpc.HealthStub(channel)
-        names = ("", "cifarserve.v1.ClassifierService", "model/quick")
+        names = ("", "cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "model/quick")
         ready = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]  # type: ignore[attr-defined]  # its types name no methods
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/quick"))  # type: ignore[attr-defined]
         first = await watch.read()
@@ -66,7 +66,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         second = await watch.read()
         still = await classifier_pb2_grpc.ClassifierServiceStub(channel).Predict(pb.PredictRequest(images=[PICTURE]))
 
-    assert ready == [SERVING] * 3
+    assert ready == [SERVING] * 4
     assert (first.status, second.status) == (SERVING, NOT_SERVING)
     assert len(still.results) == 1
 
@@ -78,7 +78,7 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))  # type: ignore[operator]
         names = {service.name async for answer in call for service in answer.list_services_response.service}
 
-    assert {"cifarserve.v1.ClassifierService", "grpc.health.v1.Health"} <= names
+    assert {"cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "grpc.health.v1.Health"} <= names
 
 
 async def test_sigterm_under_load_loses_nothing_accepted(server: ServerProcess) -> None:
@@ -203,12 +203,12 @@ def last_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def damaged(source: Path, target: Path) -> Path:
-    """Copy a repository and flip a byte of its newest weights."""
+    """Copy a repository and flip a byte of every version of `quick`."""
     shutil.copytree(source, target)
-    weights = target / "quick" / "2" / "model.pt"
-    content = bytearray(weights.read_bytes())
-    content[len(content) // 2] ^= 1
-    weights.write_bytes(content)
+    for weights in (target / "quick").glob("*/model.pt"):
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
     return target
 
 
@@ -233,6 +233,8 @@ def test_taken_port_is_one_line(repository: Path) -> None:
         (["--max-batch-size", "0"], 2, "--max-batch-size: Input should be greater than or equal to 1"),
         (["--max-queue-delay-ms", "-1"], 2, "--max-queue-delay-ms: Input should be greater than or equal to 0"),
         (["--max-images-per-request", "9999"], 2, "must not exceed max_queue_items"),
+        (["--model-control", "watch"], 2, "--model-control: Input should be 'poll', 'explicit' or 'none'"),
+        (["--poll-interval-seconds", "0"], 2, "--poll-interval-seconds: Input should be greater than or equal to 0.05"),
         (["--device", "tpu"], 2, "--device: String should match pattern"),
     ],
 )

@@ -15,7 +15,7 @@ from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
 from server.batcher import Answer
-from server.catalog import BatchLimits, Catalog
+from server.catalog import Catalog
 from server.conversions import to_response
 from server.decoding import Decoder
 from server.engines import Scores
@@ -23,6 +23,7 @@ from server.errors import InvalidImage
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
+from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from tests.conftest import make_card
 from tests.fakes import FakeEngine

@@ -372,6 +372,9 @@ class ModelSummary(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    PINNED_VERSION_FIELD_NUMBER: _builtins.int
+    LOADING_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     state: Global___ModelState.ValueType
@@ -380,6 +383,10 @@ class ModelSummary(_message.Message):
     """Why the model is not ready; empty when it is."""
     is_default: _builtins.bool
     """Whether requests that name no model go to this one."""
+    pinned_version: _builtins.int
+    """The version that an operator pinned the model to. 0: none."""
+    loading_version: _builtins.int
+    """The version that is being loaded, beside the one that answers if there is one. 0: none."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The versions in the repository, ascending."""
@@ -387,6 +394,10 @@ class ModelSummary(_message.Message):
     @_builtins.property
     def serving(self) -> Global___ModelIdentity:
         """Which weights answer now; unset while none do."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedVersion]:
+        """The versions that were tried and are not served, ascending."""
 
     def __init__(
         self,
@@ -397,14 +408,43 @@ class ModelSummary(_message.Message):
         reason: _builtins.str = ...,
         serving: Global___ModelIdentity | None = ...,
         is_default: _builtins.bool = ...,
+        refused: _abc.Iterable[Global___RefusedVersion] | None = ...,
+        pinned_version: _builtins.int = ...,
+        loading_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "name", b"name", "reason", b"reason", "serving", b"serving", "state", b"state", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "loading_version", b"loading_version", "name", b"name", "pinned_version", b"pinned_version", "reason", b"reason", "refused", b"refused", "serving", b"serving", "state", b"state", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelSummary: _TypeAlias = ModelSummary  # noqa: Y015
+
+@_typing.final
+class RefusedVersion(_message.Message):
+    """A version that is not served although it is newer than the one that is, or was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Number of the version."""
+    reason: _builtins.str
+    """What is wrong with it, one line for a person."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedVersion: _TypeAlias = RefusedVersion  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):

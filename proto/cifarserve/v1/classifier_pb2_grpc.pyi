@@ -31,7 +31,7 @@ class ClassifierServiceStub:
 
     Failures of a whole request are gRPC statuses:
       INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
-      NOT_FOUND           unknown model or version
+      NOT_FOUND           unknown model or version, or one that is not served
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be
@@ -62,7 +62,7 @@ class ClassifierServiceAsyncStub(ClassifierServiceStub):
 
     Failures of a whole request are gRPC statuses:
       INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
-      NOT_FOUND           unknown model or version
+      NOT_FOUND           unknown model or version, or one that is not served
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be
@@ -89,7 +89,7 @@ class ClassifierServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Failures of a whole request are gRPC statuses:
       INVALID_ARGUMENT    no images, too many images, top_k out of range, or the only picture is bad
-      NOT_FOUND           unknown model or version
+      NOT_FOUND           unknown model or version, or one that is not served
       RESOURCE_EXHAUSTED  the queue is full; the trailer grpc-retry-pushback-ms says when to retry
       UNAVAILABLE         the server is starting or draining; retry elsewhere
       DEADLINE_EXCEEDED   the deadline passed before the images were computed; they never will be

@@ -15,7 +15,7 @@ from tests.client.fake_server import Failure, FakeServer
 from tests.polling import eventually
 
 
-@pytest.mark.parametrize("command", ["predict -", "models", "health", "health --wait-seconds 0.2"])
+@pytest.mark.parametrize("command", ["predict -", "models", "models load quick", "health", "health --wait-seconds 0.2"])
 async def test_a_server_that_is_down(command: str) -> None:
     """Every command says in one line that nobody is there, where, why, and what to do."""
     with fake_server.nobody_listens() as target:

@@ -1,0 +1,62 @@
+"""A connection to a server: opening, closing, one unary call, and errors made of statuses. Knows no method."""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from client.channel import open_channel
+from client.errors import ClientError, DeadlineExceeded, connection_error, error_from_status
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_SECONDS = 30.0
+
+# What grpc.aio reports, mostly, when the server ended a stream while it was being written to, whatever
+# the server's status was: grpc/grpc#36066. Ours ends a stream only when it stops.
+_STATUS_LOST = "Internal error from Core"
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class Connection:
+    """What every client of a server is: a target, a time limit for each call, and a channel inside `async with`."""
+
+    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call."""
+        self._target = target
+        self._timeout_seconds = timeout_seconds
+
+    async def __aenter__(self) -> Self:
+        """Open the connection."""
+        self._channel = open_channel(self._target, healthy_only=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection; calls that are still under way are cancelled."""
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Awaitable[_Response]], request: _Request) -> _Response:
+        try:
+            return await method(request, timeout=self._timeout_seconds)
+        except grpc.aio.AioRpcError as exc:
+            raise self._to_error(exc) from exc
+
+    def _to_error(self, exc: grpc.aio.AioRpcError) -> ClientError:
+        code, details = exc.code(), exc.details() or ""
+        if details == _STATUS_LOST:
+            code, details = grpc.StatusCode.UNAVAILABLE, "it ended the stream"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return self._deadline_exceeded()
+        if code is grpc.StatusCode.UNAVAILABLE and not self._connected():
+            return connection_error(details, target=self._target)
+        return error_from_status(code, details, target=self._target)
+
+    def _connected(self) -> bool:
+        return self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    def _deadline_exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"no answer from {self._target} within {self._timeout_seconds:g} s")
