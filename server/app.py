@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -194,7 +194,9 @@ def _engine_factory(
         )
 
         def make_one(on_death: Callable[[Death], None], measured: EngineInfo | None) -> LocalEngine:
-            return LocalEngine(engine_settings, processes, on_death=on_death, measured=measured)
+            again = measured is not None  # callers wait for a process that replaces one that died
+            settings_of_one = replace(engine_settings, quiet=quiet and not again)
+            return LocalEngine(settings_of_one, processes, on_death=on_death, measured=measured)
 
         return RestartingEngine(
             make_one,
