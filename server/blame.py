@@ -36,7 +36,9 @@ class Blame(Generic[Item, Result]):
         if isinstance(failure, EngineLost):  # the engine was ended from outside, or ended itself: nobody's fault
             return [failure] * len(items)
         if not isinstance(failure, DeviceOutOfMemory):
-            _log.error("the forward pass of a batch of %d failed", len(items), exc_info=failure)
+            # An engine in another process has logged its own stack trace; ours would only show the way to it.
+            trace = None if isinstance(failure, ServingError) else failure
+            _log.error("the forward pass of a batch of %d failed", len(items), exc_info=trace)
             await self._prove_engine()
         return await self._split(items, failure)
 

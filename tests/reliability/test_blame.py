@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ async def test_one_bad_picture_or_a_full_memory_hurts_no_other(repository: Path,
     rounds = scale.choose(short=2, full=40)
     sent: list[int] = []
     async with faulty_server(repository) as (server, stub):
+        ended = asyncio.create_task(server.read_on())
         solo = {shade: scores((await stub.Predict(request([shade]))).results[0]) for shade in _INNOCENT}
         for _ in range(rounds):
             wanted = mixed_requests(32)
@@ -85,7 +87,8 @@ async def test_one_bad_picture_or_a_full_memory_hurts_no_other(repository: Path,
         answers = await asyncio.gather(*(stub.Predict(large) for _ in range(8)))
         failed = server.metric("cifarserve_failed_batches_total", model="faulty", cause="error")
         halved = server.metric("cifarserve_failed_batches_total", model="small_memory", cause="out_of_memory")
-        assert await server.stop() == 0
+        server.process.send_signal(signal.SIGTERM)
+        assert await ended == 0
 
     assert sent.count(POISON) > 0
     assert failed >= 1

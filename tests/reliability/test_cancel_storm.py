@@ -58,7 +58,8 @@ async def test_cancel_storm_hurts_nobody_who_stays(server: SharedServer, scale: 
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = classifier_pb2_grpc.ClassifierServiceStub(channel)
         storm = Storm(stub, {shade: best(await stub.Predict(request(shade))) for shade in _SHADES})
-        await asyncio.gather(*(storm.caller(8) for _ in range(_IN_FLIGHT)))  # the first calls fill pools and caches
+        # The first calls fill pools and caches, above all those of the engine's lanes.
+        await asyncio.gather(*(storm.caller(scale.choose(short=8, full=240)) for _ in range(_IN_FLIGHT)))
         before = usage.rss_mib(server.pid)
         await asyncio.gather(*(storm.caller(calls) for _ in range(_IN_FLIGHT)))
         await soon(lambda: server.metric("cifarserve_rpcs_inside") == 0)

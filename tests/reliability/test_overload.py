@@ -49,8 +49,8 @@ async def run_closed(call: Call, *, callers: int, seconds: float) -> Tally:
 
 async def test_overload_is_refused_and_the_rest_is_served(quick_repository: Path, scale: Scale, figure: Figure) -> None:
     """T6. Goodput stays near the peak, refusals are quick and carry a pushback, memory is bounded, p99 recovers."""
-    times, seconds = scale.choose(short=(2, 2.0), full=(5, 60.0))
-    calm_seconds = scale.choose(short=1.0, full=5.0)
+    times, seconds = scale.choose(short=(2, 1.5), full=(5, 60.0))
+    calm_seconds = scale.choose(short=0.5, full=5.0)
     # One lane of the larger model: the engine is what is short, and callers and front end share the other core.
     repository = scale.choose(short=quick_repository, full=ROOT / "models/pretrained")
     flags = ("--repository", repository, "--lanes", "1", "--max-queue-items", "512", "--max-images-per-request", "64")

@@ -61,7 +61,7 @@ async def _soak(server: SharedServer, tally: Tally, *, seconds: float, every: fl
 
 async def test_soak(server: SharedServer, scale: Scale, figure: Figure) -> None:
     """T21. Steady load for minutes: 0 errors, less than 1 MB more a minute, p99 at the end as at the beginning."""
-    warm_up, seconds, every = scale.choose(short=(0.5, 2.0, 0.5), full=(20.0, 130.0, 5.0))
+    warm_up, seconds, every = scale.choose(short=(0.5, 2.0, 0.5), full=(40.0, 110.0, 5.0))
     answered = server.metric("cifarserve_requests_total", method="Predict", code="OK")
     async with (
         grpc.aio.insecure_channel(server.address) as channel,

@@ -38,6 +38,13 @@ class ServerProcess:
                     return entry
         raise AssertionError(f"the server ended before {until!r}: {self.log[-3:]}")
 
+    async def read_on(self) -> int:
+        """Read the log as it comes until the server ends, so that one that says much is not held up; its status."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log += [json.loads(line)] if line.startswith(b"{") else []
+        return await self.process.wait()
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, read the rest of the log, return the exit status."""
         self.process.send_signal(number)

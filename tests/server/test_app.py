@@ -1,6 +1,5 @@
 """The whole server as a process, over real sockets."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -81,35 +80,6 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
     assert {"cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "grpc.health.v1.Health"} <= names
 
 
-async def test_sigterm_under_load_loses_nothing_accepted(server: ServerProcess) -> None:
-    """Every request that the server began to answer is answered; the others are refused with UNAVAILABLE."""
-    outcomes: list[grpc.StatusCode] = []
-
-    async def caller(stub: classifier_pb2_grpc.ClassifierServiceStub) -> None:
-        while True:
-            try:
-                await stub.Predict(pb.PredictRequest(images=[PICTURE]))  # type: ignore[misc]
-                outcomes.append(grpc.StatusCode.OK)
-            except grpc.aio.AioRpcError as exc:
-                outcomes.append(exc.code())
-                return
-
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        stub = classifier_pb2_grpc.ClassifierServiceStub(channel)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(32):
-                group.create_task(caller(stub))
-            async with asyncio.timeout(10):
-                while len(outcomes) < 200:  # noqa: ASYNC110  # polled with a deadline
-                    await asyncio.sleep(0.001)
-            server.process.send_signal(signal.SIGTERM)
-        status = await server.wait()
-
-    assert status == 0
-    assert set(outcomes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
-    assert outcomes.count(grpc.StatusCode.UNAVAILABLE) == 32
-
-
 async def test_second_signal_forces_the_end(repository: Path) -> None:
     """A second SIGTERM ends the process at once, with another status."""
     async with running_server(
@@ -122,18 +92,6 @@ async def test_second_signal_forces_the_end(repository: Path) -> None:
 
     assert status == 1
     assert time.monotonic() - started < 1
-
-
-async def test_engine_that_dies_is_started_again(server: ServerProcess) -> None:
-    """After its engine was killed the server answers again, counts the restart, and still stops cleanly."""
-    os.kill(engines_of(server.process.pid)[0], signal.SIGKILL)
-    await server.read_log("engine restarted")
-    response = await predict(server, pb.PredictRequest(images=[PICTURE]))
-    restarts = server.metric("cifarserve_engine_restarts_total")
-
-    assert len(response.results) == 1
-    assert restarts == 1
-    assert await server.stop() == 0
 
 
 async def test_engine_that_keeps_dying_ends_the_server(repository: Path) -> None:
@@ -151,19 +109,6 @@ async def test_engine_that_keeps_dying_ends_the_server(repository: Path) -> None
     assert status == 1
     assert rest.strip().startswith("cifarserve-server: the engine of model ")
     assert rest.strip().endswith("its process died, 4 times within 60 s")
-
-
-async def test_same_picture_gets_the_same_label_in_any_company(server: ServerProcess) -> None:
-    """A picture's probabilities do not depend on its batch-mates or its place."""
-    alone = (await predict(server, pb.PredictRequest(images=[PICTURE], top_k=10))).results[0]
-    others = [pb.Image(rgb=bytes([shade]) * 3072) for shade in range(40)]
-    crowd = (await predict(server, pb.PredictRequest(images=[*others, PICTURE], top_k=10))).results[-1]
-
-    assert [prediction.index for prediction in alone.predictions] == [
-        prediction.index for prediction in crowd.predictions
-    ]
-    for one, other in zip(alone.predictions, crowd.predictions, strict=True):
-        assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
 
 async def test_message_over_the_cap_is_refused(repository: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.errors import InvalidImage
-from server.images import ImageLimits, decode_rgb
+from server.images import ImageLimits, decode_rgb, open_image
 from server.images import decode_image as decode_to_bytes
 
 LIMITS = ImageLimits(max_bytes=8 * 2**20, max_pixels=25_000_000)
@@ -40,6 +40,19 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+
+
+def test_jpeg_of_very_many_scans_is_refused() -> None:
+    """A small progressive JPEG that would cost a walk over the whole picture thousands of times is not decoded."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last = data.rindex(b"\xff\xda")
+    hostile = data[:last] + data[last:-2] * 200 + data[-2:]
+
+    with pytest.raises(InvalidImage, match="expected at most 100 scans in a JPEG file, got 2"):
+        open_image(hostile, limits=LIMITS)
+    assert open_image(data, limits=LIMITS).size == (64, 64)
 
 
 def test_png_of_the_right_size_is_taken_pixel_for_pixel() -> None:

@@ -1,6 +1,6 @@
 import urllib.request
 
-from server.batcher import BatchRecord, DispatchReason
+from server.batcher import BatchRecord, DispatchReason, PassFailure
 from server.metrics import Metrics, PredictRecord, metrics_page
 
 NAMES = (
@@ -9,6 +9,10 @@ NAMES = (
     'cifarserve_stage_seconds_bucket{le="0.0001",stage="queue"}',
     "cifarserve_batch_size_bucket",
     'cifarserve_batches_total{model="quick",reason="full"} 1.0',
+    'cifarserve_executed_images_total{model="quick"} 5.0',
+    'cifarserve_failed_batches_total{cause="error",model="quick"} 1.0',
+    'cifarserve_engine_restarts_total{model="quick"} 1.0',
+    "cifarserve_rpcs_inside 4.0",
     'cifarserve_queue_items{model="quick"} 3.0',
     'cifarserve_images_total{model="quick",outcome="answered",version="2"} 2.0',
     'cifarserve_predictions_total{label="cat",model="quick"} 2.0',
@@ -22,6 +26,9 @@ def test_page_shows_what_was_counted() -> None:
     metrics.requests.labels("Predict", "OK").inc()
     metrics.request_seconds.labels("Predict").observe(0.001)
     metrics.observe_batch("quick", BatchRecord(2, DispatchReason.FULL, 0.001, (0.0,)))
+    metrics.observe_batch("quick", BatchRecord(3, DispatchReason.FULL, 0.001, (0.0,), PassFailure.ERROR))
+    metrics.engine_restarts.labels("quick").inc()
+    metrics.rpcs_inside.set(4)
     metrics.observe_predict(
         PredictRecord("quick", 2, ["cat", "cat"], invalid=1, failed=0, decode_seconds=0, total_seconds=0)
     )

@@ -25,6 +25,12 @@ def test_request_must_fit_the_queue() -> None:
         ServerSettings(_cli_parse_args=["--max-queue-items", "10"])
 
 
+def test_message_must_fit_the_queue() -> None:
+    """A message that the queue could never hold is a mistake in the settings."""
+    with pytest.raises(ValidationError, match="such a message could never be accepted"):
+        ServerSettings(_cli_parse_args=["--max-message-bytes", "2000000", "--max-queue-mib", "1"])
+
+
 def test_listens_on_loopback_unless_told_otherwise() -> None:
     """Nothing is reachable from other machines by default."""
     assert ServerSettings(_cli_parse_args=[]).host == "127.0.0.1"

@@ -5,14 +5,13 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from models import registry
 from models.preprocessing import normalize
 from tests.conftest import publish
-
-ARCHITECTURE = "faulty"
 
 POISON = 1  # the forward pass raises
 CRASH = 2  # the process is killed in the middle of the pass
@@ -71,15 +70,18 @@ class SmallMemoryNet(FaultyNet):
         return super().forward(inputs)
 
 
+NETWORKS = {"faulty": FaultyNet, "small_memory": SmallMemoryNet}
+
+
 def register() -> None:
-    """Let engines of this process build the networks."""
-    registry._ARCHITECTURES["faulty"] = FaultyNet
-    registry._ARCHITECTURES["small_memory"] = SmallMemoryNet
+    """Let this process, and those that it forks, build the networks."""
+    registry._ARCHITECTURES.update(NETWORKS)
 
 
 def publish_faulty(repository: Path) -> Path:
     """Publish both networks and return the repository."""
-    register()
-    publish(repository, "faulty", architecture="faulty")
-    publish(repository, "small_memory", architecture="small_memory")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, network in NETWORKS.items():
+            patch.setitem(registry._ARCHITECTURES, name, network)
+            publish(repository, name, architecture=name)
     return repository
