@@ -129,6 +129,8 @@ class ModelDetails:
         temperature: what the logits are divided by.
         device: where it runs, such as "cpu" or "cuda:0".
         precision: floating type of the forward pass, such as "bf16".
+        layout: how activations lie in memory, such as "blocked".
+        batch_costs_ms: what a forward pass of so many pictures was measured to cost, in milliseconds.
         card_json: the whole card of the checkpoint.
     """
 
@@ -141,6 +143,8 @@ class ModelDetails:
     temperature: float
     device: str
     precision: str
+    layout: str
+    batch_costs_ms: dict[int, float]
     card_json: str
 
 
@@ -178,6 +182,8 @@ def to_details(response: pb.GetModelResponse) -> ModelDetails:
         temperature=response.temperature,
         device=response.device,
         precision=response.precision,
+        layout=response.layout,
+        batch_costs_ms={cost.batch_size: cost.milliseconds for cost in response.batch_costs},
         card_json=response.card_json,
     )
 

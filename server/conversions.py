@@ -150,5 +150,10 @@ def to_get_model_response(served: ServedModel) -> pb.GetModelResponse:
         temperature=card.temperature,
         device=served.engine.info.device,
         precision=served.engine.info.precision,
+        layout=served.engine.info.layout,
+        batch_costs=[
+            pb.BatchCost(batch_size=size, milliseconds=seconds * 1000)
+            for size, seconds in sorted(served.engine.info.batch_seconds.items())
+        ],
         card_json=card.model_dump_json(),
     )

@@ -170,6 +170,7 @@ class FollowedModel:
         self._metrics.observe_swap(self.name, old=_info(old), new=_info(new))
         if new:
             self._open.add(new)
+            self._metrics.show_costs(self.name, new.engine.info.batch_seconds)
             self._metrics.watch_queue(self.name, lambda: sum(served.batcher.queued_items for served in self._open))
         await self._on_ready(self.name, new is not None)
         if old:
@@ -200,4 +201,4 @@ def _info(served: ServedModel | None) -> ServedInfo | None:
     if served is None:
         return None
     card, info = served.card, served.engine.info
-    return ServedInfo(card.version, card.digest, info.device, info.precision)
+    return ServedInfo(card.version, card.digest, info.device, info.precision, info.layout)

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import errno
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -52,6 +52,7 @@ class ServedInfo(NamedTuple):
     digest: str
     device: str
     precision: str
+    layout: str
 
 
 class Metrics:
@@ -120,7 +121,13 @@ class Metrics:
         self.model_info = Gauge(
             "cifarserve_model_info",
             "1 for each model that is being served",
-            ("model", "version", "digest", "device", "precision"),
+            ("model", "version", "digest", "device", "precision", "layout"),
+            registry=self.registry,
+        )
+        self.pass_seconds = Gauge(
+            "cifarserve_pass_seconds",
+            "What a forward pass cost when the model was loaded, nothing else under way",
+            ("model", "batch_size"),
             registry=self.registry,
         )
         self.model_loads = Counter(
@@ -191,11 +198,17 @@ class Metrics:
         if old and new:
             self.model_swaps.labels(model).inc()
 
+    def show_costs(self, model: str, batch_seconds: Mapping[int, float]) -> None:
+        """Show what the version that answers from now on was measured to cost."""
+        for size, seconds in batch_seconds.items():
+            self.pass_seconds.labels(model, size).set(seconds)
+
     def forget(self, model: str) -> None:
         """Show nothing more of a model that is gone."""
         for gauge in (self.model_version, self.queue_items):
             with contextlib.suppress(KeyError):
                 gauge.remove(model)
+        self.pass_seconds.remove_by_labels({"model": model})
 
     def watch_queue(self, model: str, items: Callable[[], float]) -> None:
         """Read the length of a model's queue whenever the page is fetched."""

@@ -103,7 +103,13 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         if request.name not in {"", "whitened"}:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name!r}: expected one of whitened")
         return pb.GetModelResponse(
-            model=WHITENED, architecture="whitened", parameters=1000, labels=LABELS, test_accuracy=0.94, device="cpu"
+            model=WHITENED,
+            architecture="whitened",
+            parameters=1000,
+            labels=LABELS,
+            test_accuracy=0.94,
+            device="cpu",
+            batch_costs=[pb.BatchCost(batch_size=1, milliseconds=0.5), pb.BatchCost(batch_size=64, milliseconds=4)],
         )
 
     def _record(self, request: pb.PredictRequest) -> None:

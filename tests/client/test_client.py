@@ -97,6 +97,7 @@ async def test_get_model(client: ClassifierClient) -> None:
     details = await client.get_model("whitened")
 
     assert (details.model.version, details.labels[3], details.test_accuracy) == (2, "cat", 0.94)
+    assert details.batch_costs_ms == {1: 0.5, 64: 4.0}
     with pytest.raises(NotFound, match="unknown model 'nosuch': expected one of whitened"):
         await client.get_model("nosuch")
 

@@ -388,5 +388,6 @@ async def test_metrics_show_what_is_served(own: Path, engines: FakeEngines) -> N
         assert value("cifarserve_model_version", {"model": "quick"}) == 3
         assert value("cifarserve_model_swaps_total", {"model": "quick"}) == 1
         assert value("cifarserve_model_load_seconds_count", {"model": "quick"}) == 2
+        assert value("cifarserve_pass_seconds", {"model": "quick", "batch_size": "1"}) == pytest.approx(0.001)
         shown = [sample.labels for family in metrics.model_info.collect() for sample in family.samples]
         assert sorted((labels["model"], labels["version"]) for labels in shown) == [("other", "1"), ("quick", "3")]

@@ -279,7 +279,8 @@ async def test_model_is_described_by_its_card(service: Service) -> None:
 
     assert (response.model.name, response.architecture, response.parameters) == ("quick", "quick", 145_578)
     assert list(response.labels)[3] == "cat"
-    assert (response.device, response.precision) == ("fake", "fp32")
+    assert (response.device, response.precision, response.layout) == ("fake", "fp32", "channels_last")
+    assert [(cost.batch_size, cost.milliseconds) for cost in response.batch_costs] == [(1, 1.0)]
 
 
 async def test_metrics_agree_with_what_the_client_saw(service: Service) -> None:

@@ -488,6 +488,8 @@ class GetModelResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     CARD_JSON_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    BATCH_COSTS_FIELD_NUMBER: _builtins.int
     architecture: _builtins.str
     """Name of the network."""
     parameters: _builtins.int
@@ -504,6 +506,8 @@ class GetModelResponse(_message.Message):
     """Floating type of the forward pass, such as "bf16"."""
     card_json: _builtins.str
     """The whole card of the checkpoint, as JSON."""
+    layout: _builtins.str
+    """How activations lie in memory during the pass, such as "blocked" (oneDNN's own) or "channels_last"."""
     @_builtins.property
     def model(self) -> Global___ModelIdentity:
         """Which weights these are."""
@@ -511,6 +515,10 @@ class GetModelResponse(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The labels in the order of the logits."""
+
+    @_builtins.property
+    def batch_costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCost]:
+        """What a forward pass was measured to cost on this machine when the model was loaded, by ascending batch size."""
 
     def __init__(
         self,
@@ -525,11 +533,39 @@ class GetModelResponse(_message.Message):
         device: _builtins.str = ...,
         precision: _builtins.str = ...,
         card_json: _builtins.str = ...,
+        layout: _builtins.str = ...,
+        batch_costs: _abc.Iterable[Global___BatchCost] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "card_json", b"card_json", "device", b"device", "labels", b"labels", "model", b"model", "parameters", b"parameters", "precision", b"precision", "temperature", b"temperature", "test_accuracy", b"test_accuracy", "test_ece", b"test_ece"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "batch_costs", b"batch_costs", "card_json", b"card_json", "device", b"device", "labels", b"labels", "layout", b"layout", "model", b"model", "parameters", b"parameters", "precision", b"precision", "temperature", b"temperature", "test_accuracy", b"test_accuracy", "test_ece", b"test_ece"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class BatchCost(_message.Message):
+    """What one forward pass costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    MILLISECONDS_FIELD_NUMBER: _builtins.int
+    batch_size: _builtins.int
+    """Number of pictures."""
+    milliseconds: _builtins.float
+    """Duration in milliseconds, of the fastest of a few passes with nothing else under way."""
+    def __init__(
+        self,
+        *,
+        batch_size: _builtins.int = ...,
+        milliseconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "milliseconds", b"milliseconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCost: _TypeAlias = BatchCost  # noqa: Y015
