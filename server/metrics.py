@@ -167,8 +167,11 @@ class Metrics:
         """Count an answered predict request."""
         self._decode_seconds.observe(record.decode_seconds)
         self._total_seconds.observe(record.total_seconds)
-        for label, count in collections.Counter(record.labels).items():
-            self._prediction(record.model, label).inc(count)
+        if len(record.labels) == 1:  # by far the most frequent request; a Counter costs as much as all else here
+            self._prediction(record.model, record.labels[0]).inc()
+        else:
+            for label, count in collections.Counter(record.labels).items():
+                self._prediction(record.model, label).inc(count)
         if record.labels:
             self._image(record.model, record.version, "answered").inc(len(record.labels))
         if record.invalid:

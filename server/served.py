@@ -97,7 +97,7 @@ async def serve_version(
             known_good=[_GREY],
             max_batches_under_way=limits.max_batches_under_way,
             lanes=limits.lanes,
-            pass_seconds=engine.info.pass_seconds,
+            pass_seconds=[engine.info.pass_seconds(size) for size in range(limits.max_batch_size + 1)].__getitem__,
             observe=observe,
             on_broken=on_broken,
         )
