@@ -41,7 +41,7 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _FORCED_EXIT_STATUS = 1
-_GC_THRESHOLDS = (50_000, 20, 20)  # by default a request in three would pay for a search
+_GC_THRESHOLDS = (50_000, 20, 20)  # by default there was a search every 18 requests
 
 _log = structlog.get_logger(__name__)
 
