@@ -81,7 +81,7 @@ async def test_answer_does_not_depend_on_company(
     assert same == len(pictures)
     assert largest <= tolerance
     figure(
-        promise="the same picture gets the same label alone or in any batch",
-        tested=f"{len(pictures):,} pictures alone and shuffled into requests of 1 to 64, {model} in {precision}",
+        promise=f"the same picture gets the same label alone or in any batch ({model}, {precision})",
+        tested=f"{len(pictures):,} pictures alone and shuffled into requests of 1 to 64",
         value=f"{same:,} of {len(pictures):,} labels equal; probabilities differ by at most {largest:.1e}",
     )
