@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +42,7 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _FORCED_EXIT_STATUS = 1
+_FILE_THREADS = 2
 _GC_THRESHOLDS = (50_000, 20, 20)  # by default there was a search every 18 requests
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +57,8 @@ async def serve(settings: ServerSettings) -> None:
     """
     _log.info("settings", **settings.model_dump(mode="json"))
     stop = _Stop()
+    # For reading files; the default would go on adding threads for a while, up to four more than there are CPUs.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
     metrics = Metrics()
     processes = EngineProcesses()
     health = health_aio.HealthServicer()

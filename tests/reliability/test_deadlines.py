@@ -3,22 +3,29 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import grpc
 
 from cifarserve.v1 import classifier_pb2_grpc
-from tests.reliability.conftest import Figure, SharedServer
+from tests.reliability.conftest import Figure
 from tests.reliability.load import ONE_PICTURE, Tally, predict_call, soon
-from tests.server.process import engines_of
+from tests.server.process import ServerProcess, engines_of, running_server
 
 _EACH = 50
 
 
-async def test_work_that_nobody_waits_for_is_never_executed(server: SharedServer, figure: Figure) -> None:
+async def test_work_that_nobody_waits_for_is_never_executed(quick_repository: Path, figure: Figure) -> None:
     """T9, T8. Calls that expire or are cancelled in the queue are not executed, by the server's own count."""
+    # With one lane, what comes behind a batch stays in the queue.
+    async with running_server("--repository", quick_repository, "--lanes", "1") as server:
+        await _expire_and_cancel(server, figure)
+
+
+async def _expire_and_cancel(server: ServerProcess, figure: Figure) -> None:
     executed = server.metric("cifarserve_executed_images_total")
     expired, waiting = Tally(), Tally()
-    engine = engines_of(server.pid)[-1]
+    engine = engines_of(server.process.pid)[-1]
     async with grpc.aio.insecure_channel(server.address) as channel, asyncio.TaskGroup() as group:
         os.kill(engine, signal.SIGSTOP)
         try:

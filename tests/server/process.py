@@ -18,6 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parent.parent.parent
 
 
+_PATIENCE_SECONDS = 90.0  # a start warms up every batch size, beside whatever else a busy machine does
+
+
 @dataclass
 class ServerProcess:
     """A running `python -m server`: its addresses, its log, and ways to end it."""
@@ -30,7 +33,7 @@ class ServerProcess:
     async def read_log(self, until: str) -> dict[str, object]:
         """Read log lines up to the one whose event is `until`."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
             while line := await self.process.stderr.readline():
                 entry = json.loads(line) if line.startswith(b"{") else {"event": line.decode().strip()}
                 self.log.append(entry)
@@ -52,7 +55,7 @@ class ServerProcess:
 
     async def wait(self) -> int:
         """Read the rest of the log and return the exit status."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
             _, rest = await self.process.communicate()
         self.log += [json.loads(line) for line in rest.splitlines() if line.startswith(b"{")]
         assert self.process.returncode is not None
