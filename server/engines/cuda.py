@@ -1,8 +1,8 @@
 """Passes on a GPU: each slot has a stream, pinned and device copies of its arrays, and one CUDA graph per bucket.
 
-A pass of a small network is some fifty kernels, which take longer to launch than to run; a graph launches them
-at once. A graph has one batch size, so a batch is computed in the smallest bucket that holds it. The rows behind
-it keep what an earlier batch left there; no row looks at another, and only a batch's own rows are copied back.
+A pass of a small network is dozens of short kernels; a graph launches them at once. A graph has one batch
+size, so a batch is computed in the smallest bucket that holds it. The rows behind it keep what an earlier batch
+left there; no row looks at another, and only a batch's own rows are copied back.
 
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs has the rules of capturing.
 """
