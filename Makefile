@@ -5,7 +5,7 @@ STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test soak bench accuracy serve train up down proto lock
+.PHONY: setup demo check test soak bench bench-gpu accuracy serve train up down proto lock
 
 setup: .venv/installed ## make .venv from the locked, hashed requirements
 
@@ -35,6 +35,9 @@ soak: setup ## every promise about failures at full length, at most 30 minutes; 
 bench: setup ## the server against its ceilings, with pictures (needs nghttp2-client)
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.curves && $(BIN)/python -m benchmarks.readme
+
+bench-gpu: setup ## the server on a GPU against bare CUDA graphs (needs nghttp2-client)
+	$(BIN)/python -m benchmarks.gpu
 
 accuracy: setup ## send the 10,000 test images through a server, print accuracy and images/s
 	$(BIN)/python -m benchmarks.accuracy && $(BIN)/python -m benchmarks.accuracy --model quick

@@ -223,7 +223,7 @@ def rows(figures: dict[str, float]) -> list[Row]:
     ]  # fmt: skip
 
 
-def print_table(table: list[Row], figures: dict[str, float]) -> None:
+def print_rows(table: list[Row]) -> None:
     """Print the rows for a person."""
     print(f"\n{'figure':58} {'measured':>10} {'ceiling':>10} {'unit':11} {'ratio':>6}  bound")
     for row in table:
@@ -231,7 +231,6 @@ def print_table(table: list[Row], figures: dict[str, float]) -> None:
         print(
             f"{row.name:58} {row.measured:10,.2f} {row.ceiling:10,.2f} {row.unit:11} {row.ratio:6.2f}  {row.bound}{mark}"
         )
-    print(f"ready after {figures['start_seconds']:.1f} s, {figures['rss_mib']:.0f} MiB with both models loaded")
 
 
 def main() -> None:
@@ -247,7 +246,8 @@ def main() -> None:
         print(f"run {number + 1} of {flags.repeats} done", file=sys.stderr)
     figures = {name: median(run[name] for run in runs) for name in runs[0]}
     table = rows(figures)
-    print_table(table, figures)
+    print_rows(table)
+    print(f"ready after {figures['start_seconds']:.1f} s, {figures['rss_mib']:.0f} MiB with both models loaded")
     RESULTS.mkdir(exist_ok=True)
     report = {"machine": usage.machine(), "rows": [asdict(row) for row in table], "figures": figures, "runs": runs}
     (RESULTS / "serving.json").write_text(json.dumps(report, indent=2) + "\n")

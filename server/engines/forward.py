@@ -1,23 +1,25 @@
-"""The forward pass: a network, a device and a precision. Knows PyTorch and the shared slots; no sockets.
+"""The forward pass of one version: which way of computing it is the fastest here, and what batches cost.
 
-On a CPU a pass runs in one thread. Two passes side by side do more than one pass in two threads: that
-one waits some twenty times for its slower half, which shares its core with the event loop.
+Chooses between the devices' passes, `server.engines.cpu` and `server.engines.cuda`; knows no socket.
 """
 
-import functools
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 import torch
 
 from models import checkpoint
 from models.card import Card
-from models.preprocessing import normalize
-from models.variants import PRECISIONS, layouts, prepare
+from models.variants import layouts, prepare
 from server.engines import EngineInfo
+from server.engines.buckets import buckets
+from server.engines.cpu import CpuPass
+from server.engines.cuda import CudaPass
+from server.engines.scoring import Scorer
 from server.engines.shared import Slot
 from server.errors import StartError
 
@@ -40,7 +42,7 @@ def select_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= available:
         raise StartError(f"--device {name}: this machine has {available} usable CUDA devices; use auto or cpu")
-    return device
+    return device if device.type == "cpu" else torch.device("cuda", device.index or 0)
 
 
 class _Variant(NamedTuple):
@@ -48,6 +50,19 @@ class _Variant(NamedTuple):
 
     precision: str
     layout: str
+
+
+class _Pass(Protocol):
+    """Computes batches in one variant on one device."""
+
+    def warm_up(self, slots: Sequence[Slot]) -> None:
+        """Do once what must not be done while callers wait."""
+
+    def wake_up(self, slots: Sequence[Slot]) -> None:
+        """Do the least of it that lets an engine that starts again be ready soon."""
+
+    def __call__(self, slot: Slot, count: int) -> None:
+        """Fill the first `count` rows of the slot's scores from its pictures."""
 
 
 class Forward:
@@ -64,21 +79,16 @@ class Forward:
 
         Raises:
             ModelError: the version is damaged, or its architecture is unknown.
-            StartError: the card does not allow the precision.
         """
         loaded = checkpoint.load(folder, device=device)
-        self._card = loaded.card
         self._device = device
-        self._networks = {
-            variant: prepare(loaded.network, precision=variant.precision, layout=variant.layout)
-            for variant in itertools.starmap(
-                _Variant,
-                itertools.product(
-                    _precisions(loaded.card, precision), [layout] if layout else layouts(loaded.network, device)
-                ),
-            )
+        choices = itertools.product(
+            _precisions(loaded.card, precision), [layout] if layout else layouts(loaded.network, device)
+        )
+        self._passes = {
+            variant: _make_pass(loaded, variant, device) for variant in itertools.starmap(_Variant, choices)
         }
-        self._variant = next(iter(self._networks))
+        self._variant = next(iter(self._passes))
         self._batch_seconds: dict[int, float] = {}
 
     @property
@@ -86,68 +96,66 @@ class Forward:
         """Where and how it computes; final after `warm_up`."""
         return EngineInfo(str(self._device), *self._variant, self._batch_seconds)
 
-    def warm_up(self, slot: Slot) -> None:
-        """Choose the fastest variant by measuring it; run every batch size once; measure some."""
+    def warm_up(self, slots: Sequence[Slot]) -> None:
+        """Choose the fastest variant by measuring it, measure some batch sizes, make all slots ready.
+
+        Raises:
+            StartError: the slots do not fit into the device's memory.
+        """
+        slot = slots[0]
         slot.images[:] = 127
         largest = len(slot.images)
-        # One variant for all sizes: a picture's scores must not depend on how many others came with it.
-        variant_seconds = {variant: self._measure(slot, largest, variant) for variant in self._networks}
-        self._variant = min(variant_seconds, key=variant_seconds.__getitem__)
-        self._networks = {self._variant: self._networks[self._variant]}  # the others' weights are freed
-        self._batch_seconds = {size: self._measure(slot, size, self._variant) for size in _measured_sizes(largest)}
-        for size in range(1, largest + 1):  # the first pass of each size builds its kernels
-            self.compute(slot, size)
+        try:
+            # One variant for all sizes: a picture's scores must not depend on how many others came with it.
+            variant_seconds = {variant: self._measure(slot, largest, variant) for variant in self._passes}
+            self._variant = min(variant_seconds, key=variant_seconds.__getitem__)
+            self._passes = {self._variant: self._passes[self._variant]}  # the others' weights are freed
+            self._batch_seconds = {size: self._measure(slot, size, self._variant) for size in buckets(largest)}
+            self._passes[self._variant].warm_up(slots)
+        except torch.OutOfMemoryError as exc:
+            raise _too_large(slots) from exc
         _log.info(
             "measured",
             variant_ms={" ".join(variant): _milliseconds(cost) for variant, cost in variant_seconds.items()},
             batch_ms={size: _milliseconds(cost) for size, cost in self._batch_seconds.items()},
         )
 
-    def wake_up(self, slot: Slot) -> None:
-        """Run the smallest and the largest batch only; for an engine that starts again and must be ready soon."""
-        slot.images[:] = 127
-        for size in (1, len(slot.images)):
-            self.compute(slot, size)
+    def wake_up(self, slots: Sequence[Slot]) -> None:
+        """Measure nothing; for an engine that starts again and must be ready soon.
+
+        Raises:
+            StartError: the slots do not fit into the device's memory.
+        """
+        slots[0].images[:] = 127
+        try:
+            self._passes[self._variant].wake_up(slots)
+        except torch.OutOfMemoryError as exc:
+            raise _too_large(slots) from exc
 
     def free_memory(self) -> None:
         """Give what PyTorch keeps for later back to the device."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @torch.inference_mode()
     def compute(self, slot: Slot, count: int) -> None:
         """Fill the first `count` rows of the slot's scores from its pictures."""
-        views = _views(slot)
-        inputs = normalize(views.images[:count].to(self._device), dtype=PRECISIONS[self._variant.precision])
-        logits = self._networks[self._variant](inputs).float()
-        probabilities = (logits / self._card.temperature).softmax(dim=1)
-        ordered, indices = probabilities.sort(dim=1, descending=True, stable=True)
-        views.probabilities[:count] = ordered
-        views.indices[:count] = indices
+        self._passes[self._variant](slot, count)
 
     def _measure(self, slot: Slot, size: int, variant: _Variant) -> float:
         """Return the seconds of the fastest of a few passes."""
-        self._variant = variant
-        self.compute(slot, size)
-        return min(self._time(slot, size) for _ in range(_MEASURED_PASSES))
+        self._passes[variant](slot, size)
+        return min(self._time(slot, size, variant) for _ in range(_MEASURED_PASSES))
 
-    def _time(self, slot: Slot, size: int) -> float:
+    def _time(self, slot: Slot, size: int, variant: _Variant) -> float:
         started = time.perf_counter()
-        self.compute(slot, size)
+        self._passes[variant](slot, size)
         return time.perf_counter() - started
 
 
-class _Views(NamedTuple):
-    """A slot's arrays as tensors over the same memory."""
-
-    images: torch.Tensor
-    probabilities: torch.Tensor
-    indices: torch.Tensor
-
-
-@functools.cache
-def _views(slot: Slot) -> _Views:
-    return _Views(*map(torch.from_numpy, (slot.images, slot.probabilities, slot.indices)))
+def _make_pass(loaded: checkpoint.Checkpoint, variant: _Variant, device: torch.device) -> _Pass:
+    network = prepare(loaded.network, precision=variant.precision, layout=variant.layout)
+    scorer = Scorer(network, precision=variant.precision, temperature=loaded.card.temperature)
+    return CudaPass(scorer, device) if device.type == "cuda" else CpuPass(scorer)
 
 
 def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
@@ -157,10 +165,12 @@ def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
     return (wanted,)
 
 
+def _too_large(slots: Sequence[Slot]) -> StartError:
+    return StartError(
+        f"{len(slots)} batches of {len(slots[0].images)} pictures do not fit into the device's memory:"
+        " lower --lanes or --max-batch-size"
+    )
+
+
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
-
-
-def _measured_sizes(largest: int) -> tuple[int, ...]:
-    """Powers of two up to the largest batch, and the largest."""
-    return tuple(sorted({*(2**power for power in range(largest.bit_length()) if 2**power <= largest), largest}))

@@ -68,9 +68,9 @@ def run(arguments: dict[str, Any], *, server: socket.socket, memory: int) -> Non
             layout=layout,
         )
         if layout:
-            forward.wake_up(batches.slots[0])
+            forward.wake_up(batches.slots)
         else:
-            forward.warm_up(batches.slots[0])
+            forward.warm_up(batches.slots)
     except ModelError as exc:
         server.send(REFUSED + f"{exc.fault} {exc}".encode())
         return

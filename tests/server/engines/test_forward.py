@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from server.engines.cpu import CpuPass
 from server.engines.forward import Forward, select_device
 from server.engines.shared import SharedBatches, Slot
+from server.errors import StartError
 
 CPU = torch.device("cpu")
 
@@ -25,7 +27,7 @@ def test_warm_up_measures_powers_of_two_and_the_largest(repository: Path, slot: 
     """Every power of two up to the largest batch has a measured cost."""
     forward = make_forward(repository)
 
-    forward.warm_up(slot)
+    forward.warm_up([slot])
 
     assert list(forward.info.batch_seconds) == [1, 2, 4, 8]
 
@@ -33,7 +35,7 @@ def test_warm_up_measures_powers_of_two_and_the_largest(repository: Path, slot: 
 def test_auto_takes_only_what_the_card_allows(repository: Path, slot: Slot) -> None:
     """A card that vouches for no other precision is served in fp32, however fast bf16 may be."""
     forward = make_forward(repository, precision="auto")
-    forward.warm_up(slot)
+    forward.warm_up([slot])
 
     assert forward.info.precision == "fp32"
 
@@ -63,11 +65,27 @@ def test_auto_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert select_device("auto") == CPU
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-def test_gpu_agrees_with_the_cpu(repository: Path, slot: Slot) -> None:
-    """The GPU gives nearly the CPU's probabilities."""
-    make_forward(repository).compute(slot, 8)
-    exact = slot.probabilities.copy()
-    Forward(repository / "quick" / "2", device=torch.device("cuda"), precision="fp32").compute(slot, 8)
+def test_gpu_without_a_number_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--device cuda` is a certain GPU, and is reported as such."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
-    assert np.abs(slot.probabilities - exact).max() <= 1e-2
+    assert select_device("cuda") == torch.device("cuda:0")
+    assert select_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_slots_that_do_not_fit_are_a_start_error(repository: Path, slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the device's memory is too small for the slots, one line says which flags to lower."""
+
+    def run_out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(CpuPass, "warm_up", run_out_of_memory)
+    monkeypatch.setattr(CpuPass, "wake_up", run_out_of_memory)
+    forward = make_forward(repository)
+
+    for start in (forward.warm_up, forward.wake_up):
+        with pytest.raises(
+            StartError, match=r"1 batches of 8 pictures do not fit .* lower --lanes or --max-batch-size"
+        ):
+            start([slot])
