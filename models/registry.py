@@ -5,12 +5,14 @@ from collections.abc import Callable
 from torch import nn
 
 from models.architectures.quick import quick
-from models.architectures.whitened import WhitenedNet
+from models.architectures.whitened import whitened
+from models.architectures.whitened_wide import whitened_wide
 from models.errors import UnknownArchitecture
 
 _ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "quick": quick,
-    "whitened": WhitenedNet,
+    "whitened": whitened,
+    "whitened_wide": whitened_wide,
 }
 
 

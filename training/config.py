@@ -1,18 +1,17 @@
 """Every knob of a training run: name, type, bound, default, flag, environment variable and help in one place."""
 
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models import DEFAULT_MODEL
+from models import DEFAULT_ARCHITECTURE, DEFAULT_MODEL
 from models.labels import LABELS
 from training.augmentation import Augmentation
-from training.recipes import Recipe, recipe_for
-
-T = TypeVar("T")
-
+from training.recipes import Optimizer, Recipe, RecipeName, Schedule, recipe_for
 
 class TrainingConfig(BaseSettings):
     """Train a CIFAR-10 classifier and publish it as the next version of a model.
@@ -31,7 +30,8 @@ class TrainingConfig(BaseSettings):
         frozen=True,
     )
 
-    architecture: str = Field(DEFAULT_MODEL, description="network to train")
+    architecture: str = Field(DEFAULT_ARCHITECTURE, description="network to train")
+    recipe: RecipeName = Field("best", description="hyper-parameters: best, or tutorial: as the tutorials teach it")
     model: str = Field(
         "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
@@ -44,16 +44,24 @@ class TrainingConfig(BaseSettings):
         2000, description="training pictures held back to watch progress and fit the temperature"
     )
     epochs: Annotated[int, Field(ge=1)] | None = Field(None, description="passes over the training pictures")
-    batch_size: Annotated[int, Field(ge=2, le=10_000)] | None = Field(None, description="pictures per step")
+    batch_size: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        None, description="pictures per step, all processes together"
+    )
+    optimizer: Optimizer | None = Field(None, description="sgd|adam|adamw")
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="peak learning rate")
-    momentum: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="SGD momentum (Nesterov)")
+    schedule: Schedule | None = Field(None, description="after the warm-up: triangle, cosine (to 0) or constant")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="SGD momentum (Nesterov)")
     weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="L2 on the weights, not the biases")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="publish a running average of the weights, 0.99 is over 100 steps; 0: the last weights"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="0 is none")
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="share of the steps in which the learning rate rises"
     )
     flip: bool | None = Field(None, description="mirror pictures in every other epoch")
-    translate_px: Annotated[int, Field(ge=0, le=16)] | None = Field(None, description="random shift, in pixels")
+    translate_px: Annotated[int, Field(ge=0, le=16)] | None = Field(None, description="random shift (crop), in pixels")
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] | None = Field(None, description="random turn, in degrees")
     cutout_px: Annotated[int, Field(ge=0, le=32)] | None = Field(None, description="side of the hidden square")
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(0, description="decides everything random")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
@@ -61,29 +69,37 @@ class TrainingConfig(BaseSettings):
         "auto", description="auto: bf16 where the device computes in it, else fp32"
     )
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0: all that this process may use")
+    channels_last: bool = Field(default=True, description="keep a pixel's channels together in memory: faster")
+    run_folder: Path | None = Field(None, description="state, log and report of this run; default: runs/<model>-<recipe>")
+    keep: Annotated[int, Field(ge=1)] = Field(2, description="saved states to keep, besides the best on validation")
+    resume: bool = Field(default=False, description="go on from the last saved state in the run's folder")
+    restart: bool = Field(default=False, description="throw away an unfinished run in the run's folder")
 
     @model_validator(mode="after")
     def _architecture_has_a_recipe(self) -> Self:
         recipe_for(self.architecture)
         return self
 
-    def recipe(self) -> Recipe:
+    def model_name(self) -> str:
+        """Return the name to publish under."""
+        return self.model or self.architecture
+
+    def folder(self) -> Path:
+        """Return the folder of this run's state, log and report."""
+        return self.run_folder or Path("runs") / f"{self.model_name()}-{self.recipe}"
+
+    def hyper_parameters(self) -> Recipe:
         """Return the recipe with the given hyper-parameters in place of its own."""
-        base = recipe_for(self.architecture)
-        return Recipe(
-            epochs=_given(self.epochs, base.epochs),
-            batch_size=_given(self.batch_size, base.batch_size),
-            lr=_given(self.lr, base.lr),
-            momentum=_given(self.momentum, base.momentum),
-            weight_decay=_given(self.weight_decay, base.weight_decay),
-            label_smoothing=_given(self.label_smoothing, base.label_smoothing),
-            warmup_fraction=_given(self.warmup_fraction, base.warmup_fraction),
-            augmentation=Augmentation(
-                flip=_given(self.flip, base.augmentation.flip),
-                translate_px=_given(self.translate_px, base.augmentation.translate_px),
-                cutout_px=_given(self.cutout_px, base.augmentation.cutout_px),
-            ),
+        base = recipe_for(self.architecture, self.recipe)
+        return replace(
+            base,
+            **self._given(name for name in _names(Recipe) if name != "augmentation"),
+            augmentation=replace(base.augmentation, **self._given(_names(Augmentation))),
         )
+
+    def _given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return those of the named settings that were given: a flag's name is its hyper-parameter's."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class EvaluationConfig(BaseSettings):
@@ -108,5 +124,5 @@ class EvaluationConfig(BaseSettings):
     update_card: bool = Field(default=False, description="write what was found into the version's card")
 
 
-def _given(value: T | None, default: T) -> T:
-    return default if value is None else value
+def _names(kind: type[Recipe] | type[Augmentation]) -> list[str]:
+    return [field.name for field in fields(kind)]

@@ -65,23 +65,34 @@ def load_cifar10(root: Path, *, validation_images: int, seed: int, download: boo
 
 
 class EpochLoader:
-    """Iterate once for one epoch of augmented, normalized, shuffled batches; the last short one is dropped.
+    """Iterate once for the rest of one epoch of augmented, normalized, shuffled batches; the last short one is dropped.
 
     Yields (inputs, labels): inputs `dtype` (batch_size, 3, 32, 32) channels last, labels int64.
-    Everything random is drawn from (seed, epoch), so an epoch can be repeated alone.
+    Everything random is drawn from (seed, epoch), so an epoch can be repeated alone, or from its `step` on.
+    Of several processes, each gets its `share` (number, how many) of every batch.
     """
 
     def __init__(
-        self, split: Split, *, batch_size: int, augmentation: Augmentation, seed: int, dtype: torch.dtype
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        dtype: torch.dtype,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._split = split
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
         self._dtype = dtype
+        self._share = share
         self.epoch = 0
+        self.step = 0
 
     def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
         return len(self._split) // self._batch_size
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -89,8 +100,9 @@ class EpochLoader:
         generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + self.epoch)
         images = augment(self._split.images, self._augmentation, seed=self._seed, epoch=self.epoch, generator=generator)
         order = torch.randperm(len(self._split), generator=generator, device=device)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            chosen = order[start : start + self._batch_size]
+        number, count = self._share
+        for start in range(self.step * self._batch_size, len(self) * self._batch_size, self._batch_size):
+            chosen = order[start : start + self._batch_size][number::count]
             yield normalize(images[chosen], dtype=self._dtype), self._split.labels[chosen]
 
 

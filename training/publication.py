@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +34,19 @@ class Published:
     card: Card
 
 
-def check_writable(repository: Path) -> None:
-    """Make the repository folder.
+def check_writable(repository: Path, model: str) -> None:
+    """Make the repository folder, and see that a version of `model` can be put into it.
 
     Raises:
-        OSError: it cannot be made or written to.
+        OSError: it cannot be made or written to, or the folder of the model, where there is one, cannot.
     """
     repository.mkdir(parents=True, exist_ok=True)
-    if not os.access(repository, os.W_OK | os.X_OK):
-        raise PermissionError(13, "not writable", str(repository))
+    folder = repository / model
+    for path in [repository] if not folder.exists() else [repository, folder]:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable", str(path))
 
 
 def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
@@ -51,7 +56,7 @@ def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
         OSError: the repository cannot be written; nothing half-written is left in it.
     """
     config = run.config
-    model = config.model or config.architecture
+    model = config.model_name()
 
     def make_card(version: int, digest: str) -> Card:
         return Card(
@@ -74,12 +79,10 @@ def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
 
 def _training(run: Run, seconds: float) -> Training:
     settings = {
-        **asdict(run.config.recipe()),
-        "architecture": run.config.architecture,
-        "seed": run.config.seed,
-        "validation_images": run.config.validation_images,
+        **run.settings(),
         "device": str(run.device),
-        "precision": str(run.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "processes": run.world.size,
     }
     return Training(
         command=shlex.join(["cifarserve-train", *sys.argv[1:]]),
