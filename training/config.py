@@ -13,6 +13,7 @@ from models.labels import LABELS
 from training.augmentation import Augmentation
 from training.recipes import Optimizer, Recipe, RecipeName, Schedule, recipe_for
 
+
 class TrainingConfig(BaseSettings):
     """Train a CIFAR-10 classifier and publish it as the next version of a model.
 
@@ -70,7 +71,9 @@ class TrainingConfig(BaseSettings):
     )
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0: all that this process may use")
     channels_last: bool = Field(default=True, description="keep a pixel's channels together in memory: faster")
-    run_folder: Path | None = Field(None, description="state, log and report of this run; default: runs/<model>-<recipe>")
+    run_folder: Path | None = Field(
+        None, description="state, log and report of this run; default: runs/<model>-<recipe>"
+    )
     keep: Annotated[int, Field(ge=1)] = Field(2, description="saved states to keep, besides the best on validation")
     resume: bool = Field(default=False, description="go on from the last saved state in the run's folder")
     restart: bool = Field(default=False, description="throw away an unfinished run in the run's folder")

@@ -30,8 +30,7 @@ class World:
         """Return what trains `network`: itself, or the wrapper that averages gradients over the processes."""
         if self.size == 1:
             return network
-        # Statistics of normalization stay each process's own while it trains; the first one's are published.
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of `values` over all processes."""

@@ -59,8 +59,8 @@ _TAUGHT_WITH_ADAM = Recipe(
 )
 
 _BEST: dict[str, Recipe] = {
-    "basic_cnn": Recipe(epochs=40, batch_size=256, lr=0.05, weight_decay=1e-4, augmentation=_LIGHT),
-    "inception": Recipe(epochs=40, batch_size=256, lr=0.05, augmentation=_LIGHT),
+    "basic_cnn": Recipe(epochs=40, batch_size=256, lr=0.05, weight_decay=1e-4, ema_decay=0.99, augmentation=_LIGHT),
+    "inception": Recipe(epochs=40, batch_size=256, lr=0.05, weight_decay=1e-4, ema_decay=0.99, augmentation=_LIGHT),
     "lenet": Recipe(epochs=60, batch_size=256, lr=0.05, weight_decay=1e-4, ema_decay=0.99, augmentation=_LIGHT),
     "mlp": Recipe(
         epochs=40,
@@ -73,12 +73,10 @@ _BEST: dict[str, Recipe] = {
         augmentation=_LIGHT,
     ),
     "quick": Recipe(epochs=40, batch_size=256, lr=0.04, augmentation=_LIGHT),
-    "residual": Recipe(epochs=60, batch_size=256, lr=0.1, ema_decay=0.99, augmentation=_LIGHT),
+    "residual": Recipe(epochs=60, batch_size=256, lr=0.05, weight_decay=1e-4, ema_decay=0.99, augmentation=_LIGHT),
     "resnet18": Recipe(epochs=30, batch_size=256, lr=0.2, label_smoothing=0.1, augmentation=_USUAL),
     "vgg16": Recipe(epochs=30, batch_size=256, lr=0.1, label_smoothing=0.1, augmentation=_USUAL),
-    "whitened": Recipe(
-        epochs=40, batch_size=500, lr=0.5, weight_decay=7e-4, label_smoothing=0.1, augmentation=_USUAL
-    ),
+    "whitened": Recipe(epochs=40, batch_size=500, lr=0.5, weight_decay=7e-4, label_smoothing=0.1, augmentation=_USUAL),
     "whitened_wide": Recipe(
         epochs=50,
         batch_size=500,
