@@ -12,4 +12,5 @@ def build_average(network: nn.Module, decay: float) -> AveragedModel | None:
     """
     if not decay:
         return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    step = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=step, use_buffers=True)

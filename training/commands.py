@@ -7,8 +7,9 @@ from pydantic import ValidationError
 from models.card import Card
 from models.errors import ModelError, UnknownArchitecture
 from training.assessment import reassess
-from training.config import EvaluationConfig, TrainingConfig
+from training.config import EvaluationConfig, ImportConfig, TrainingConfig
 from training.errors import Interrupted, TrainingError
+from training.importing import import_weights
 from training.loop import train
 
 
@@ -18,6 +19,8 @@ def run_command(arguments: list[str]) -> None:
         match arguments:
             case ["evaluate", *flags]:
                 _evaluate(flags)
+            case ["import", *flags]:
+                _import(flags)
             case flags:
                 _train(flags)
     except ValidationError as exc:
@@ -46,6 +49,12 @@ def _train(flags: list[str]) -> None:
 def _evaluate(flags: list[str]) -> None:
     card = reassess(EvaluationConfig(_cli_parse_args=flags))
     print(f"{card.model} version {card.version}\n{_quality(card)}")
+
+
+def _import(flags: list[str]) -> None:
+    published = import_weights(ImportConfig(_cli_parse_args=flags))
+    card = published.card
+    print(f"imported {card.model} version {card.version} into {published.folder}\n{_quality(card)}")
 
 
 def _quality(card: Card) -> str:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from models import DEFAULT_ARCHITECTURE, DEFAULT_MODEL
 from models.labels import LABELS
 from training.augmentation import Augmentation
 from training.recipes import Optimizer, Recipe, RecipeName, Schedule, recipe_for
+
+ModelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
 
 
 class TrainingConfig(BaseSettings):
@@ -33,11 +35,7 @@ class TrainingConfig(BaseSettings):
 
     architecture: str = Field(DEFAULT_ARCHITECTURE, description="network to train")
     recipe: RecipeName = Field("best", description="hyper-parameters: best, or tutorial: as the tutorials teach it")
-    model: str = Field(
-        "",
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
-        description="name to publish under; empty: the architecture's",
-    )
+    model: ModelName = Field("", description="name to publish under; empty: the architecture's")
     repository: Path = Field(Path("runs/models"), description="folder of models to publish into")
     data: Path = Field(Path("data"), description="folder that holds cifar-10-batches-py")
     download: bool = Field(default=False, description="fetch the data set when it is missing (MD5 checked)")
@@ -74,6 +72,8 @@ class TrainingConfig(BaseSettings):
     run_folder: Path | None = Field(
         None, description="state, log and report of this run; default: runs/<model>-<recipe>"
     )
+    tensorboard: bool = Field(default=True, description="log for TensorBoard into the run's folder")
+    report: bool = Field(default=True, description="write report.md with pictures into the run's folder")
     keep: Annotated[int, Field(ge=1)] = Field(2, description="saved states to keep, besides the best on validation")
     resume: bool = Field(default=False, description="go on from the last saved state in the run's folder")
     restart: bool = Field(default=False, description="throw away an unfinished run in the run's folder")
@@ -119,12 +119,55 @@ class EvaluationConfig(BaseSettings):
         frozen=True,
     )
 
+    version: CliPositionalArg[Annotated[str, Field(pattern=r"^(.+/)?\d*$")]] = Field(
+        "", description="version, or MODEL/VERSION; default: the newest"
+    )
     repository: Path = Field(Path("runs/models"), description="folder of models")
-    model: str = Field(DEFAULT_MODEL, description="name of the model")
-    version: Annotated[int, Field(ge=0)] = Field(0, description="version of the model; 0: the newest")
+    model: str = Field(DEFAULT_MODEL, description="name of the model, where VERSION does not name it")
     data: Path = Field(Path("data"), description="folder that holds cifar-10-batches-py")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
     update_card: bool = Field(default=False, description="write what was found into the version's card")
+    report: Path | None = Field(None, description="folder to write a report with pictures into")
+
+    def named(self) -> tuple[str, int]:
+        """Return the model and the version that are meant; version 0 is the newest."""
+        model, _, version = self.version.rpartition("/")
+        return model or self.model, int(version or 0)
+
+
+class ImportConfig(BaseSettings):
+    """Publish weights that another program saved with `torch.save(net.state_dict(), FILE)`.
+
+    Every flag can also be set as an environment variable: --repository is CIFARSERVE_TRAIN_REPOSITORY.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CIFARSERVE_TRAIN_",
+        cli_prog_name="cifarserve-train import",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        frozen=True,
+    )
+
+    file: CliPositionalArg[Path] = Field(description="file with the weights")
+    architecture: str = Field(description="network that the weights belong to")
+    model: ModelName = Field("", description="name to publish under; empty: the architecture's")
+    repository: Path = Field(Path("runs/models"), description="folder of models to publish into")
+    data: Path = Field(Path("data"), description="folder that holds cifar-10-batches-py")
+    mean: float | None = Field(None, description="mean that pictures of 0..1 were normalized with, if not CIFAR-10's")
+    std: Annotated[float, Field(gt=0)] | None = Field(None, description="the standard deviation, likewise")
+    validation_images: Annotated[int, Field(ge=len(LABELS), le=40_000)] = Field(
+        2000, description="training pictures to fit the temperature on"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(0, description="decides which ones")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
+
+    @model_validator(mode="after")
+    def _mean_comes_with_std(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("expected both of --mean and --std, or neither")
+        return self
 
 
 def _names(kind: type[Recipe] | type[Augmentation]) -> list[str]:

@@ -5,6 +5,7 @@ TrainingError
 ├── DeviceMissing    the device that was asked for is not there
 ├── UnevenBatch      a batch cannot be shared equally among the processes
 ├── StateMismatch    the saved state is missing, unreadable, another run's, or in the way
+├── WeightsRefused   a file to import is not a state_dict that fits the architecture
 ├── Diverged         the loss became infinite or not a number
 └── Interrupted      a person or an orchestrator asked the run to stop
 """
@@ -28,6 +29,10 @@ class UnevenBatch(TrainingError):
 
 class StateMismatch(TrainingError):
     """The saved state is missing, unreadable, another run's, or in the way."""
+
+
+class WeightsRefused(TrainingError):
+    """A file to import is not a plain state_dict that fits the architecture."""
 
 
 class Diverged(TrainingError):

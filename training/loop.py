@@ -1,5 +1,6 @@
 """The training run: `train` prepares, fits, assesses and publishes; `train_one_epoch` is the algorithm."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +24,12 @@ from training.interruption import interruptible
 from training.learner import EpochResult, Learner, seed_step
 from training.progress import Progress
 from training.publication import Published, check_writable, code_revision, publish
+from training.report import Predictions, write_report
 from training.state import RunFolder
+from training.tensorboard import Board, opened_board
 
 _WHITENING_IMAGES = 5000
+_SAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     code_revision: str
-    world: World = World()
+    world: World
+    is_interrupted: Callable[[], bool]
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the weights that come out, for the card and for whoever resumes."""
@@ -51,6 +56,10 @@ class Run:
             "precision": str(self.dtype).removeprefix("torch."),
             "channels_last": self.config.channels_last,
         }
+
+    def samples(self) -> torch.Tensor:
+        """Return the first training pictures as the network gets them, float32."""
+        return normalize(self.data.train.images[:_SAMPLES], dtype=torch.float32)
 
 
 def train(config: TrainingConfig) -> Published | None:
@@ -71,15 +80,10 @@ def train(config: TrainingConfig) -> Published | None:
     folder = RunFolder(config.folder(), keep=config.keep)
     device = select_device(config.device)
     with interruptible() as is_interrupted, joined_world(device) as world:
-        run = _prepare(config, device, world)
+        run = _prepare(config, device, world, is_interrupted)
         learner = _begin_or_resume(run, folder)
-        _fit(run, learner, folder, is_interrupted)
-        if not world.is_first:
-            return None
-        assessment = assess(learner.published, run.data)
-        if is_interrupted():
-            raise Interrupted("interrupted; nothing was published, --resume goes on from here")
-        return publish(dataclasses.replace(run, network=learner.published), assessment, seconds=learner.seconds)
+        _fit(run, learner, folder)
+        return _publish(run, learner, folder) if world.is_first else None
 
 
 def train_one_epoch(
@@ -120,7 +124,7 @@ class _InitializedFromData(Protocol):
     def initialize_from(self, inputs: torch.Tensor) -> None: ...
 
 
-def _prepare(config: TrainingConfig, device: torch.device, world: World) -> Run:
+def _prepare(config: TrainingConfig, device: torch.device, world: World, is_interrupted: Callable[[], bool]) -> Run:
     keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -134,7 +138,8 @@ def _prepare(config: TrainingConfig, device: torch.device, world: World) -> Run:
     if isinstance(network, _InitializedFromData):
         network.initialize_from(normalize(data.train.images[:_WHITENING_IMAGES], dtype=torch.float32))
     speed_up_convolutions(network)
-    return Run(config, data, network, device, select_dtype(config.precision, device), code_revision(), world)
+    dtype = select_dtype(config.precision, device)
+    return Run(config, data, network, device, dtype, code_revision(), world, is_interrupted)
 
 
 def _build_loader(run: Run) -> EpochLoader:
@@ -176,29 +181,34 @@ def _refuse_other_settings(saved: dict[str, Any], current: dict[str, Any]) -> No
             raise StateMismatch(f"--resume: the saved run has {name} {saved[name]}, this one {value}")
 
 
-def _fit(run: Run, learner: Learner, folder: RunFolder, is_interrupted: Callable[[], bool]) -> None:
+def _fit(run: Run, learner: Learner, folder: RunFolder) -> None:
     loader = _build_loader(run)
     trained = run.world.wrap(run.network)
-    while learner.epoch < learner.recipe.epochs:
-        loader.epoch, loader.step = learner.epoch, learner.step
-        try:
-            result = _learn_one_epoch(run, learner, trained, loader, is_interrupted)
-        except Interrupted:
-            _save(run, learner, folder)
-            raise
-        is_best = learner.count_epoch(result)
-        _save(run, learner, folder, is_best=is_best)
+    with _board(run, learner, folder) as board:
+        while learner.epoch < learner.recipe.epochs:
+            loader.epoch, loader.step = learner.epoch, learner.step
+            try:
+                result = _learn_one_epoch(run, learner, trained, loader, board)
+            except Interrupted:
+                _save(run, learner, folder)
+                raise
+            is_best = learner.count_epoch(result)
+            _save(run, learner, folder, is_best=is_best)
 
 
 def _learn_one_epoch(
-    run: Run, learner: Learner, trained: nn.Module, loader: EpochLoader, is_interrupted: Callable[[], bool]
+    run: Run,
+    learner: Learner,
+    trained: nn.Module,
+    loader: EpochLoader,
+    board: Board | None,
 ) -> EpochResult:
     started = time.monotonic()
     try:
         with Progress(loader, epochs=learner.recipe.epochs, world=run.world) as progress:
             train_one_epoch(
                 trained,
-                _steps(progress, run, learner, is_interrupted),
+                _steps(progress, run, learner),
                 learner.optimizer,
                 learner.next_lr,
                 label_smoothing=learner.recipe.label_smoothing,
@@ -210,6 +220,9 @@ def _learn_one_epoch(
                 validation_accuracy = accuracy(logits, run.data.validation.labels.cpu())
                 result = dataclasses.replace(result, validation_accuracy=validation_accuracy)
                 progress.write_line(result)
+            if board is not None:
+                board.show_epoch(result, progress.losses())
+                board.show_first_layer(learner.published, run.samples(), epoch=result.epoch)
             return result
     finally:
         learner.seconds += time.monotonic() - started
@@ -219,11 +232,10 @@ def _steps(
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     run: Run,
     learner: Learner,
-    is_interrupted: Callable[[], bool],
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the batches; before each step, stop if a signal came; after each step, count it."""
     for batch in batches:
-        if run.world.agree(on=is_interrupted(), device=run.device):
+        if run.world.agree(on=run.is_interrupted(), device=run.device):
             raise Interrupted(
                 f"interrupted in epoch {learner.epoch + 1} of {learner.recipe.epochs}; nothing was published, "
                 "--resume goes on from here"
@@ -231,6 +243,31 @@ def _steps(
         seed_step(run.config.seed, step=learner.epoch * learner.steps_per_epoch + learner.step, rank=run.world.rank)
         yield batch
         learner.count_step()
+
+
+def _publish(run: Run, learner: Learner, folder: RunFolder) -> Published:
+    assessment = assess(learner.published, run.data)
+    if run.is_interrupted():
+        raise Interrupted("interrupted; nothing was published, --resume goes on from here")
+    published = publish(dataclasses.replace(run, network=learner.published), assessment, seconds=learner.seconds)
+    if run.config.report:
+        test = Predictions(run.data.test.to(torch.device("cpu")), assessment.test_probabilities)
+        write_report(folder.path / "report", published.card, test, learner.history)
+    return published
+
+
+@contextlib.contextmanager
+def _board(run: Run, learner: Learner, folder: RunFolder) -> Iterator[Board | None]:
+    if not (run.config.tensorboard and run.world.is_first):
+        yield None
+        return
+    first_step = learner.epoch * learner.steps_per_epoch
+    with opened_board(
+        folder.path / "tensorboard", steps_per_epoch=learner.steps_per_epoch, first_step=first_step
+    ) as board:
+        if not learner.history:
+            board.show_network(learner.published, run.samples())
+        yield board
 
 
 def _save(run: Run, learner: Learner, folder: RunFolder, *, is_best: bool = False) -> None:

@@ -69,6 +69,11 @@ class Progress:
         seconds = time.monotonic() - self._started
         return EpochResult(self._epoch, loss / steps, correct / images, 0.0, lr, images / seconds, seconds)
 
+    def losses(self) -> list[float]:
+        """Return the loss of every step so far, of this process's share."""
+        losses: list[float] = torch.stack(self._losses).tolist()
+        return losses
+
     def write_line(self, result: EpochResult) -> None:
         """Print the epoch's line."""
         left = (self._epochs - self._epoch) * result.seconds

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import torchvision
+from pydantic import JsonValue
+from torch import nn
 
 from models import checkpoint
 from models.card import Card, Training
@@ -55,42 +57,64 @@ def publish(run: Run, assessment: Assessment, *, seconds: float) -> Published:
     Raises:
         OSError: the repository cannot be written; nothing half-written is left in it.
     """
-    config = run.config
-    model = config.model_name()
-
-    def make_card(version: int, digest: str) -> Card:
-        return Card(
-            model=model,
-            version=version,
-            architecture=config.architecture,
-            parameters=sum(parameter.numel() for parameter in run.network.parameters()),
-            digest=digest,
-            created=datetime.now(UTC).replace(microsecond=0),
-            temperature=assessment.temperature,
-            validation=assessment.validation,
-            test=assessment.test,
-            precisions=assessment.precisions,
-            training=_training(run, seconds),
-        )
-
-    folder = checkpoint.save(config.repository, model=model, network=run.network, make_card=make_card)
-    return Published(folder, read_card(folder))
-
-
-def _training(run: Run, seconds: float) -> Training:
     settings = {
         **run.settings(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
         "processes": run.world.size,
     }
+    return publish_network(
+        run.network,
+        repository=run.config.repository,
+        model=run.config.model_name(),
+        architecture=run.config.architecture,
+        assessment=assessment,
+        training=describe_training(
+            settings,
+            seconds=seconds,
+            hardware=hardware_name(run.device),
+            data_digest=run.data.digest,
+            revision=run.code_revision,
+        ),
+    )
+
+
+def publish_network(
+    network: nn.Module, *, repository: Path, model: str, architecture: str, assessment: Assessment, training: Training
+) -> Published:
+    """Write a network as the next version of a model, with the card that these parts make.
+
+    Raises:
+        OSError: the repository cannot be written; nothing half-written is left in it.
+    """
+
+    def make_card(version: int, digest: str) -> Card:
+        return Card(
+            model=model,
+            version=version,
+            architecture=architecture,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            digest=digest,
+            created=datetime.now(UTC).replace(microsecond=0),
+            **assessment.for_card(),
+            training=training,
+        )
+
+    folder = checkpoint.save(repository, model=model, network=network, make_card=make_card)
+    return Published(folder, read_card(folder))
+
+
+def describe_training(
+    settings: dict[str, JsonValue], *, seconds: float, hardware: str, data_digest: str, revision: str
+) -> Training:
+    """Return what a card says of how its weights came to be, this process's command and libraries included."""
     return Training(
         command=shlex.join(["cifarserve-train", *sys.argv[1:]]),
         config=settings,
         seconds=round(seconds, 1),
-        hardware=hardware_name(run.device),
-        data_digest=run.data.digest,
-        code_revision=run.code_revision,
+        hardware=hardware,
+        data_digest=data_digest,
+        code_revision=revision,
         libraries={
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -18,6 +18,7 @@ class Recipe:
     epochs: int
     batch_size: int
     lr: float
+    augmentation: Augmentation
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -25,7 +26,6 @@ class Recipe:
     schedule: Schedule = "triangle"
     warmup_fraction: float = 0.2
     ema_decay: float = 0.0
-    augmentation: Augmentation = Augmentation()
 
 
 _PLAIN = Augmentation(flip=False, translate_px=0, rotate_degrees=0, cutout_px=0)
