@@ -1,29 +1,13 @@
 """Random changes to training pictures, a whole epoch at a time, on the device where the pictures are."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from training.recipes import Augmentation
+
 _ROTATED_AT_ONCE = 2000
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What to do to each picture. Zero and False leave it alone.
-
-    Attributes:
-        flip: mirror left and right, each picture in every other epoch.
-        translate_px: shift by up to this many pixels each way, edges mirrored.
-        rotate_degrees: turn by up to this angle each way about the middle, edges mirrored.
-        cutout_px: side of a square that is filled with grey (DeVries & Taylor, arXiv:1708.04552).
-    """
-
-    flip: bool = True
-    translate_px: int = 4
-    rotate_degrees: float = 0
-    cutout_px: int = 8
 
 
 def augment(

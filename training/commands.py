@@ -6,11 +6,8 @@ from pydantic import ValidationError
 
 from models.card import Card
 from models.errors import ModelError, UnknownArchitecture
-from training.assessment import reassess
 from training.config import EvaluationConfig, ImportConfig, TrainingConfig
 from training.errors import Interrupted, TrainingError
-from training.importing import import_weights
-from training.loop import train
 
 
 def run_command(arguments: list[str]) -> None:
@@ -38,7 +35,10 @@ def run_command(arguments: list[str]) -> None:
 
 
 def _train(flags: list[str]) -> None:
-    published = train(TrainingConfig(_cli_parse_args=flags))
+    config = TrainingConfig(_cli_parse_args=flags)
+    from training.loop import train  # noqa: PLC0415 - imports torch, which takes seconds: a wrong flag is said first
+
+    published = train(config)
     if published is None:  # one of the further processes
         return
     card = published.card
@@ -47,12 +47,18 @@ def _train(flags: list[str]) -> None:
 
 
 def _evaluate(flags: list[str]) -> None:
-    card = reassess(EvaluationConfig(_cli_parse_args=flags))
+    config = EvaluationConfig(_cli_parse_args=flags)
+    from training.assessment import reassess  # noqa: PLC0415 - as above
+
+    card = reassess(config)
     print(f"{card.model} version {card.version}\n{_quality(card)}")
 
 
 def _import(flags: list[str]) -> None:
-    published = import_weights(ImportConfig(_cli_parse_args=flags))
+    config = ImportConfig(_cli_parse_args=flags)
+    from training.importing import import_weights  # noqa: PLC0415 - as above
+
+    published = import_weights(config)
     card = published.card
     print(f"imported {card.model} version {card.version} into {published.folder}\n{_quality(card)}")
 

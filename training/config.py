@@ -10,8 +10,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from models import DEFAULT_ARCHITECTURE, DEFAULT_MODEL
 from models.labels import LABELS
-from training.augmentation import Augmentation
-from training.recipes import Optimizer, Recipe, RecipeName, Schedule, recipe_for
+from training.recipes import Augmentation, Optimizer, Recipe, RecipeName, Schedule, recipe_for
 
 ModelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
 
@@ -74,6 +73,7 @@ class TrainingConfig(BaseSettings):
     )
     tensorboard: bool = Field(default=True, description="log for TensorBoard into the run's folder")
     report: bool = Field(default=True, description="write report.md with pictures into the run's folder")
+    publish: Literal["last", "best"] = Field("last", description="the last weights, or the best on validation")
     keep: Annotated[int, Field(ge=1)] = Field(2, description="saved states to keep, besides the best on validation")
     resume: bool = Field(default=False, description="go on from the last saved state in the run's folder")
     restart: bool = Field(default=False, description="throw away an unfinished run in the run's folder")

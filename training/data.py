@@ -13,8 +13,9 @@ from torchvision.datasets import CIFAR10
 
 from models.labels import LABELS
 from models.preprocessing import normalize
-from training.augmentation import Augmentation, augment
+from training.augmentation import augment
 from training.errors import DataMissing
+from training.recipes import Augmentation
 
 
 @dataclass(frozen=True)

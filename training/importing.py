@@ -3,7 +3,6 @@
 Unpickling a module runs whatever code its file names, so such a file is refused with the way to save it again.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,13 +74,13 @@ def read_state(path: Path) -> _State:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
+    except OSError:
+        raise
+    except Exception as exc:  # bytes that are no checkpoint make torch raise whatever it stumbles over
         raise WeightsRefused(
-            f"{path}: holds more than weights (a whole pickled module?), which is never unpickled; save it again "
-            "where it was made, with torch.save(net.state_dict(), 'weights.pth')"
+            f"{path}: is not a plain state_dict; a whole pickled module is never unpickled, save its weights where it "
+            "was made: torch.save(net.state_dict(), 'weights.pth')"
         ) from exc
-    except (RuntimeError, EOFError, ValueError) as exc:
-        raise WeightsRefused(f"{path}: expected a file written by torch.save(net.state_dict(), path)") from exc
     if isinstance(content, Mapping):
         # training loops save the weights beside the optimizer's
         content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), content)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from training.averaging import build_average
@@ -102,8 +101,3 @@ class Learner:
             self.history = [EpochResult(**result) for result in state["history"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as exc:
             raise StateMismatch(f"the saved state does not fit the network: {str(exc).splitlines()[0]}") from exc
-
-
-def seed_step(seed: int, *, step: int, rank: int) -> None:
-    """Make what the network draws in a step (dropout) a function of seed, step and process, also after a resume."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)

@@ -21,8 +21,8 @@ from training.distributed import World, joined_world
 from training.errors import Interrupted, StateMismatch, UnevenBatch
 from training.evaluation import accuracy, evaluate
 from training.interruption import interruptible
-from training.learner import EpochResult, Learner, seed_step
-from training.progress import Progress
+from training.learner import EpochResult, Learner
+from training.progress import Progress, write_line
 from training.publication import Published, check_writable, code_revision, publish
 from training.report import Predictions, write_report
 from training.state import RunFolder
@@ -194,6 +194,8 @@ def _fit(run: Run, learner: Learner, folder: RunFolder) -> None:
                 raise
             is_best = learner.count_epoch(result)
             _save(run, learner, folder, is_best=is_best)
+            if run.world.is_first:  # a line that was read is a state that was saved
+                write_line(result, epochs=learner.recipe.epochs)
 
 
 def _learn_one_epoch(
@@ -219,7 +221,6 @@ def _learn_one_epoch(
                 logits = evaluate(learner.published, run.data.validation, dtype=run.dtype)
                 validation_accuracy = accuracy(logits, run.data.validation.labels.cpu())
                 result = dataclasses.replace(result, validation_accuracy=validation_accuracy)
-                progress.write_line(result)
             if board is not None:
                 board.show_epoch(result, progress.losses())
                 board.show_first_layer(learner.published, run.samples(), epoch=result.epoch)
@@ -240,12 +241,13 @@ def _steps(
                 f"interrupted in epoch {learner.epoch + 1} of {learner.recipe.epochs}; nothing was published, "
                 "--resume goes on from here"
             )
-        seed_step(run.config.seed, step=learner.epoch * learner.steps_per_epoch + learner.step, rank=run.world.rank)
         yield batch
         learner.count_step()
 
 
 def _publish(run: Run, learner: Learner, folder: RunFolder) -> Published:
+    if run.config.publish == "best":
+        learner.load_state_dict(folder.best(device=run.device))
     assessment = assess(learner.published, run.data)
     if run.is_interrupted():
         raise Interrupted("interrupted; nothing was published, --resume goes on from here")

@@ -74,12 +74,13 @@ class Progress:
         losses: list[float] = torch.stack(self._losses).tolist()
         return losses
 
-    def write_line(self, result: EpochResult) -> None:
-        """Print the epoch's line."""
-        left = (self._epochs - self._epoch) * result.seconds
-        tqdm.write(
-            f"epoch {self._epoch:>3}/{self._epochs}  loss {result.loss:.4f}"
-            f"  train accuracy {result.train_accuracy:6.2%}  validation accuracy {result.validation_accuracy:6.2%}"
-            f"  {result.images_per_second:,.0f} images/s  {left / 60:.0f} min left"
-        )
-        sys.stdout.flush()  # into a file or a pipe, too, the line comes when the epoch ends
+
+def write_line(result: EpochResult, *, epochs: int) -> None:
+    """Print a finished epoch's line."""
+    left = (epochs - result.epoch) * result.seconds
+    tqdm.write(
+        f"epoch {result.epoch:>3}/{epochs}  loss {result.loss:.4f}"
+        f"  train accuracy {result.train_accuracy:6.2%}  validation accuracy {result.validation_accuracy:6.2%}"
+        f"  {result.images_per_second:,.0f} images/s  {left / 60:.0f} min left"
+    )
+    sys.stdout.flush()  # into a file or a pipe, too, the line comes when the epoch ends

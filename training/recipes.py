@@ -1,14 +1,33 @@
-"""The hyper-parameters of each network: as the tutorials teach it, and as it trains best. Flags override them."""
+"""The hyper-parameters of each network: as the tutorials teach it, and as it trains best. Flags override them.
+
+Imports nothing that takes time, so that a wrong flag is said at once.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import UnknownArchitecture
-from training.augmentation import Augmentation
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["triangle", "cosine", "constant"]
 RecipeName = Literal["best", "tutorial"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What to do to each picture. Zero and False leave it alone.
+
+    Attributes:
+        flip: mirror left and right, each picture in every other epoch.
+        translate_px: shift by up to this many pixels each way, edges mirrored.
+        rotate_degrees: turn by up to this angle each way about the middle, edges mirrored.
+        cutout_px: side of a square that is filled with grey (DeVries & Taylor, arXiv:1708.04552).
+    """
+
+    flip: bool = True
+    translate_px: int = 4
+    rotate_degrees: float = 0
+    cutout_px: int = 8
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tests.models import pictures
-from training.augmentation import Augmentation, augment
+from training.augmentation import augment
+from training.recipes import Augmentation
 
 UNCHANGED = Augmentation(flip=False, translate_px=0, cutout_px=0)
 SEED = 7

@@ -21,6 +21,8 @@ TINY_RUN = [
     "--lr=0.005",
     "--device=cpu",
     "--threads=1",
+    "--no-tensorboard",
+    "--no-report",
 ]
 
 
@@ -108,7 +110,8 @@ def test_evaluation(
 ) -> None:
     """`evaluate` prints what is found of a published version, in the words of the run that published it."""
     settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models")]
-    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, "--epochs", "1"])
+    run_folder = ["--run-folder", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *run_folder, "--epochs", "1"])
     main()
     _, _, *published, _ = capsys.readouterr().out.splitlines()
     monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", *settings, "--model", "quick", "--device", "cpu"])
@@ -135,7 +138,7 @@ def test_evaluation_of_an_unknown_model(
 
 def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
     """Ctrl-C ends a run in one line and with status 130; nothing is published."""
-    flags = ["--repository", str(tmp_path / "models"), "--epochs", "1000000"]
+    flags = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run"), "--epochs", "1000000"]
     command = tiny_trainer(tiny_cifar10, *flags)
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -148,14 +151,17 @@ def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
 
     assert first_line.startswith("epoch   1/1000000  loss ")
     assert process.returncode == 130
-    assert errors == "cifarserve-train: interrupted; nothing was published\n"
+    expected = (
+        r"cifarserve-train: interrupted in epoch \d+ of 1000000; nothing was published, --resume goes on from here\n"
+    )
+    assert re.fullmatch(expected, errors)
     assert Repository(tmp_path / "models").models() == ()
 
 
 @pytest.mark.parametrize(
     ("flags", "status", "message"),
     [
-        (["--architecture", "resnet9000"], 2, "unknown architecture 'resnet9000': expected one of quick, whitened"),
+        (["--architecture", "resnet9000"], 2, "unknown architecture 'resnet9000': expected one of basic_cnn, "),
         (["--model", "../elsewhere"], 2, "--model: String should match pattern"),
         (["--validation-images", "9"], 2, "--validation-images: Input should be greater than or equal to 10"),
         (["--device", "cuda:63"], 1, "device cuda:63: this machine has "),
@@ -173,7 +179,8 @@ def test_failures_are_one_line(
     message: str,
 ) -> None:
     """Whatever goes wrong is one line, with status 2 for a bad flag and 1 for all else; nothing is published."""
-    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--epochs", "2"]
+    folders = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run")]
+    settings = ["--data", str(tiny_cifar10), *folders, "--epochs", "2"]
     monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *flags])
 
     with pytest.raises(SystemExit) as caught:
