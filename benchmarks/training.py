@@ -100,7 +100,7 @@ class Bench:
                 with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
                     logits = network(inputs)
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(logits.float(), labels).backward()
+                nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
         return self._images_per_second(steps)

@@ -12,7 +12,7 @@ _STEM_CHANNELS = 24  # both signs of the 12 eigenvectors of a 2x2 RGB patch
 _LOGIT_SCALE = 1 / 9
 
 
-def whitened() -> nn.Module:
+def whitened() -> "WhitenedNet":
     """Return the untrained network: (batch, 3, 32, 32) to logits (batch, 10); 3,153,464 parameters."""
     return WhitenedNet((64, 256, 256), residual=(False, True, True))
 

@@ -1,6 +1,9 @@
 """`cifarserve-train` as a person meets it: a process with flags, output and an exit status."""
 
+import asyncio
+import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -8,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from models import registry
 from models.repository import Repository
+from tests.polling import eventually
 from training.__main__ import main
 from training.config import TrainingConfig
 
@@ -114,13 +120,31 @@ def test_evaluation(
     monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *run_folder, "--epochs", "1"])
     main()
     _, _, *published, _ = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", *settings, "--model", "quick", "--device", "cpu"])
+    report = ["--report", str(tmp_path / "report")]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", "quick/1", *settings, "--device", "cpu", *report])
 
     main()
 
     title, *found = capsys.readouterr().out.splitlines()
     assert title == "quick version 1"
     assert found == published
+    assert (tmp_path / "report" / "report.md").exists()
+
+
+def test_import(
+    tiny_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`import FILE` publishes weights that another program saved, and says how good they are."""
+    torch.save(registry.build("lenet").state_dict(), tmp_path / "lenet.pth")
+    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--validation-images", "50"]
+    flags = [str(tmp_path / "lenet.pth"), "--architecture", "lenet", "--device", "cpu", *settings]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "import", *flags])
+
+    main()
+
+    title, *summary = capsys.readouterr().out.splitlines()
+    assert title == f"imported lenet version 1 into {tmp_path}/models/lenet/1"
+    assert_tells_quality(summary)
 
 
 def test_evaluation_of_an_unknown_model(
@@ -156,6 +180,53 @@ def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
     )
     assert re.fullmatch(expected, errors)
     assert Repository(tmp_path / "models").models() == ()
+
+
+def test_full_disk(tiny_cifar10: Path, tmp_path: Path) -> None:
+    """A disk that fills up is one line with the file's path; no version, and no half of one, is left."""
+    flags = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run"), "--epochs", "2"]
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    finished = subprocess.run(
+        tiny_trainer(tiny_cifar10, *flags),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=small_files,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+    assert finished.returncode == 1
+    assert finished.stderr == f"cifarserve-train: {tmp_path}/run/epoch-0001.pt: File too large\n"
+    assert list(tmp_path.glob("models/*")) == []
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_it_began(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal while the libraries are imported is one line as well."""
+    command = trainer("--data", str(tmp_path), "--repository", str(tmp_path / "models"))
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            asyncio.run(eventually(lambda: catches_sigterm(process.pid), within_seconds=60))
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130
+    assert errors == "cifarserve-train: interrupted; nothing was published\n"
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Return whether the process has a handler for SIGTERM, which Python alone does not have."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import checkpoint, registry
+from models import checkpoint
 from models.repository import Repository
 from models.verification import read_card
 from tests.training.runs import published_by
@@ -24,8 +23,6 @@ from training.data import EpochLoader, load_cifar10
 from training.errors import Diverged
 from training.evaluation import evaluate, measure
 from training.loop import train, train_one_epoch
-from training.optimizers import build_optimizer
-from training.recipes import recipe_for
 
 CPU = torch.device("cpu")
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -206,20 +203,6 @@ def test_low_precision_keeps_the_weights_precise(network: nn.Module) -> None:
     assert told.losses[-1] < told.losses[0]
 
 
-def test_decay_is_for_weights_not_for_biases() -> None:
-    """Biases and normalizations are not decayed, and frozen parameters are left out."""
-    network = registry.build("whitened")
-
-    optimizer = build_optimizer(network, replace(recipe_for("whitened"), weight_decay=0.25))
-
-    decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
-    names = {name: decay.get(parameter) for name, parameter in network.named_parameters()}
-    assert names["stem.weight"] is None
-    assert names["blocks.0.reduce.2.weight"] is None
-    assert names["stem.bias"] == names["blocks.0.reduce.2.bias"] == 0.0
-    assert names["head.weight"] == names["blocks.0.reduce.0.weight"] == 0.25
-
-
 def test_run_follows_the_whole_schedule(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run asks for every step of its schedule once: epochs times batches, from the first to the last."""
     asked: list[tuple[int, int]] = []
@@ -398,6 +381,21 @@ def test_line_is_seen_when_the_epoch_ends(config: TrainingConfig, monkeypatch: p
     train(config)
 
     assert {1, 2} <= set(pipe.flushed)
+
+
+def test_board_and_report_lie_beside_the_state(config: TrainingConfig) -> None:
+    """A run leaves its log for TensorBoard and its report in its folder."""
+    train(config.model_copy(update={"tensorboard": True, "report": True}))
+
+    assert list((config.folder() / "tensorboard").glob("events.out.tfevents.*"))
+    assert "Loss and accuracy" in (config.folder() / "report" / "report.md").read_text()
+
+
+def test_run_folder_has_a_name(config: TrainingConfig) -> None:
+    """Without one, a run's folder is named for the model and the recipe."""
+    unnamed = config.model_copy(update={"run_folder": None, "model": "mine"})
+
+    assert unnamed.folder() == Path("runs/mine-best")
 
 
 def test_bar_on_a_terminal(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
