@@ -7,7 +7,7 @@ the card's figures are about what is served.
 import copy
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -24,7 +24,8 @@ def fold_normalization(network: nn.Module) -> nn.Module:
     """Fold each BatchNorm2d into the convolution before it, in place; the outputs stay the same.
 
     In a Sequential, conv-norm pairs are folded, and conv-pool-norm triples where the normalization's
-    scale is positive, because then it commutes with max-pooling.
+    scale is positive, because then it commutes with max-pooling. Elsewhere it is folded where the graph
+    of the network says that it alone takes a convolution's output.
     """
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
@@ -38,7 +39,23 @@ def fold_normalization(network: nn.Module) -> nn.Module:
             if before and isinstance(before[-1], nn.Conv2d):
                 _fold(before[-1], norm)
                 module[place] = nn.Identity()
+    _fold_along_the_graph(network)
     return network
+
+
+def _fold_along_the_graph(network: nn.Module) -> None:
+    modules = dict(network.named_modules())
+    if not any(isinstance(module, nn.BatchNorm2d) for module in modules.values()):
+        return
+    for node in fx.symbolic_trace(network).graph.nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        convolution = modules.get(str(before.target)) if before.op == "call_module" else None
+        if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
+            _fold(convolution, norm)
+            network.set_submodule(str(node.target), nn.Identity())
 
 
 class _Halve(nn.Module):

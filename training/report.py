@@ -99,7 +99,8 @@ def _draw_confusion(test: Predictions) -> Figure:
     figure = Figure(figsize=(7, 7))
     axes = figure.subplots()
     confusion = test.confusion()
-    axes.imshow(confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1), cmap="Blues", vmin=0, vmax=1)
+    shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, counts in enumerate(confusion.tolist()):
         for column, count in enumerate(counts):
             axes.text(column, row, str(count), ha="center", va="center", color="white" if row == column else "black")
@@ -142,5 +143,5 @@ def _draw_mistakes(test: Predictions) -> Figure:
 
 def _draw_mistake(axes: Axes, test: Predictions, index: int) -> None:
     probability, given = test.probabilities[index].max(dim=0)
-    axes.imshow(test.split.images[index])
+    axes.imshow(test.split.images[index].numpy())
     axes.set_title(f"{LABELS[given]} {probability:.0%}\nis {LABELS[test.split.labels[index]]}", fontsize=8)

@@ -18,6 +18,7 @@ def new_learner(*, ema_decay: float = 0.0) -> Learner:
 
 def take_steps(learner: Learner, count: int) -> None:
     for _ in range(count):
+        learner.optimizer.zero_grad()
         learner.network(torch.randn(4, 2)).square().sum().backward()
         for group in learner.optimizer.param_groups:
             group["lr"] = learner.next_lr()

@@ -87,10 +87,10 @@ def test_interrupted_run_goes_on(config: TrainingConfig, tmp_path: Path, monkeyp
 
 def test_killed_run_goes_on(config: TrainingConfig, tmp_path: Path) -> None:
     """Kill -9 in mid-epoch, then `--resume`: the weights are those of a run that was left alone, bit for bit."""
-    config = config.model_copy(update={"epochs": 8, "batch_size": 10})
+    config = config.model_copy(update={"epochs": 8, "batch_size": 10, "lr": 0.002})
     flags = (
-        "--architecture=quick --validation-images=50 --epochs=8 --batch-size=10 --lr=0.01 --ema-decay=0.5 --device=cpu "
-        "--rotate-degrees=10 --precision=fp32 --threads=1 --no-tensorboard --no-report"
+        "--architecture=quick --validation-images=50 --epochs=8 --batch-size=10 --lr=0.002 --ema-decay=0.5 "
+        "--device=cpu --rotate-degrees=10 --precision=fp32 --threads=1 --no-tensorboard --no-report"
     )
     folders = ["--repository", str(config.repository), "--run-folder", str(config.run_folder)]
     command = [sys.executable, "-m", "tests.training.train_on_tiny_cifar10", str(config.data), *flags.split(), *folders]
