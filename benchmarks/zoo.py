@@ -8,6 +8,7 @@ Every model's newest version is served alone, by a server of its own, and asked 
 import argparse
 import asyncio
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -23,6 +24,7 @@ from models.verification import read_card
 
 _PAGE = ROOT / "docs" / "zoo.md"
 _WARM_UP_IMAGES = 640
+_FOLDER_FLAGS = ("--data", "--repository", "--run-folder")
 _HEAD = """# The networks
 
 Written by `python -m benchmarks.zoo` from the cards of the published versions: do not edit. Accuracy is that of one
@@ -76,8 +78,9 @@ def served_per_second(folder: Path, images: TestImages, *, count: int) -> float:
 def page(found: list[tuple[Card, float]]) -> str:
     """Return the page for cards and their images/s."""
     rows = "\n".join(row(card, per_second) for card, per_second in found)
-    commands = "\n".join(f"{card.training.command}  # {card.model}" for card, _ in found)
-    return f"{_HEAD.format(cpus=os.cpu_count())}{rows}\n\nThe commands, as they were given:\n\n```\n{commands}\n```\n"
+    commands = "\n".join(command(card) for card, _ in found)
+    head = _HEAD.format(cpus=os.cpu_count())
+    return f"{head}{rows}\n\nThe commands, without the names of folders:\n\n```\n{commands}\n```\n"
 
 
 def row(card: Card, per_second: float) -> str:
@@ -95,6 +98,18 @@ def row(card: Card, per_second: float) -> str:
         f"{per_second:,.0f}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def command(card: Card) -> str:
+    """Return the command of a card without the folders of the machine that it ran on."""
+    kept: list[str] = []
+    words = iter(shlex.split(card.training.command))
+    for word in words:
+        if word in _FOLDER_FLAGS:
+            next(words, "")
+        elif not word.startswith(tuple(f"{flag}=" for flag in _FOLDER_FLAGS)):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _first(images: TestImages, count: int) -> TestImages:

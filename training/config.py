@@ -116,6 +116,7 @@ class EvaluationConfig(BaseSettings):
         cli_prog_name="cifarserve-train evaluate",
         cli_kebab_case=True,
         cli_implicit_flags=True,
+        cli_hide_none_type=True,
         frozen=True,
     )
 
@@ -146,6 +147,7 @@ class ImportConfig(BaseSettings):
         cli_prog_name="cifarserve-train import",
         cli_kebab_case=True,
         cli_implicit_flags=True,
+        cli_hide_none_type=True,
         cli_avoid_json=True,
         frozen=True,
     )
