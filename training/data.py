@@ -84,7 +84,7 @@ class EpochLoader:
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self._split = split
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
         self._dtype = dtype
@@ -94,7 +94,7 @@ class EpochLoader:
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
-        return len(self._split) // self._batch_size
+        return len(self._split) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         device = self._split.images.device
@@ -102,8 +102,8 @@ class EpochLoader:
         images = augment(self._split.images, self._augmentation, seed=self._seed, epoch=self.epoch, generator=generator)
         order = torch.randperm(len(self._split), generator=generator, device=device)
         number, count = self._share
-        for start in range(self.step * self._batch_size, len(self) * self._batch_size, self._batch_size):
-            chosen = order[start : start + self._batch_size][number::count]
+        for start in range(self.step * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size][number::count]
             yield normalize(images[chosen], dtype=self._dtype), self._split.labels[chosen]
 
 

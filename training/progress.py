@@ -26,7 +26,8 @@ class Progress:
         self._bar = tqdm(
             loader,
             desc=f"epoch {self._epoch}/{epochs}",
-            unit="batch",
+            unit=" images",
+            unit_scale=loader.batch_size,
             leave=False,
             initial=loader.step,
             disable=None if world.is_first else True,

@@ -408,4 +408,4 @@ def test_bar_on_a_terminal(config: TrainingConfig, monkeypatch: pytest.MonkeyPat
     shown = terminal.getvalue()
     assert "epoch 1/2" in shown
     assert "epoch 2/2" in shown
-    assert re.search(r"/15 .*accuracy=\d+\.\d%, loss=\d\.\d{3}", shown)
+    assert re.search(r"/150 .* images/s.*accuracy=\d+\.\d%, loss=\d\.\d{3}", shown)
