@@ -18,6 +18,9 @@ ModelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"
 class TrainingConfig(BaseSettings):
     """Train a CIFAR-10 classifier and publish it as the next version of a model.
 
+    `cifarserve-train evaluate` assesses a published version again, `cifarserve-train import` publishes
+    weights that another program saved; each has its own --help.
+
     A hyper-parameter that is not given comes from the network's recipe. Every flag can also be set
     as an environment variable: --batch-size is CIFARSERVE_TRAIN_BATCH_SIZE. Flags win.
     """
