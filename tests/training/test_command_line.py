@@ -83,15 +83,19 @@ def test_missing_data(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_repository_that_cannot_be_written(tmp_path: Path) -> None:
+def test_repository_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A repository that cannot be made is one line with its path."""
     path = tmp_path / "models"
     path.touch()
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "--repository", str(path)])
 
-    finished = run(trainer("--repository", str(path)))
+    with pytest.raises(SystemExit) as caught:
+        main()
 
-    assert finished.returncode == 1
-    assert finished.stderr == f"cifarserve-train: {path}: File exists\n"
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"cifarserve-train: {path}: File exists\n"
 
 
 def test_successful_run(
