@@ -105,7 +105,7 @@ _BEST: dict[str, Recipe] = {
     "vgg16": Recipe(epochs=30, batch_size=256, lr=0.1, label_smoothing=0.1, augmentation=_USUAL),
     "whitened": Recipe(epochs=40, batch_size=500, lr=0.5, weight_decay=7e-4, label_smoothing=0.1, augmentation=_USUAL),
     "whitened_wide": Recipe(
-        epochs=50,
+        epochs=60,
         batch_size=500,
         lr=0.5,
         weight_decay=7e-4,
