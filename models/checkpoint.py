@@ -132,13 +132,10 @@ def _staging_folder(folder: Path) -> Iterator[Path]:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as exc:  # a write to a full disk does not say which file it was for
-        raise OSError(exc.errno, exc.strerror, str(path)) from exc
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,9 @@ the card's figures are about what is served.
 import copy
 
 import torch
-from torch import fx, nn
+from torch import nn
+
+from models.graph import normalized_convolutions
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -24,8 +26,8 @@ def fold_normalization(network: nn.Module) -> nn.Module:
     """Fold each BatchNorm2d into the convolution before it, in place; the outputs stay the same.
 
     In a Sequential, conv-norm pairs are folded, and conv-pool-norm triples where the normalization's
-    scale is positive, because then it commutes with max-pooling. Elsewhere it is folded where the graph
-    of the network says that it alone takes a convolution's output.
+    scale is positive, because then it commutes with max-pooling. Elsewhere the graph of the network
+    says which convolution is whose.
     """
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
@@ -39,23 +41,10 @@ def fold_normalization(network: nn.Module) -> nn.Module:
             if before and isinstance(before[-1], nn.Conv2d):
                 _fold(before[-1], norm)
                 module[place] = nn.Identity()
-    _fold_along_the_graph(network)
+    for convolution, name in normalized_convolutions(network):
+        _fold(convolution, network.get_submodule(name))
+        network.set_submodule(name, nn.Identity())
     return network
-
-
-def _fold_along_the_graph(network: nn.Module) -> None:
-    modules = dict(network.named_modules())
-    if not any(isinstance(module, nn.BatchNorm2d) for module in modules.values()):
-        return
-    for node in fx.symbolic_trace(network).graph.nodes:
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        convolution = modules.get(str(before.target)) if before.op == "call_module" else None
-        if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
-            _fold(convolution, norm)
-            network.set_submodule(str(node.target), nn.Identity())
 
 
 class _Halve(nn.Module):
@@ -74,6 +63,6 @@ def _replace_pools(network: nn.Module) -> None:
                 module.register_module(name, _Halve())
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold(convolution: nn.Conv2d, norm: nn.Module) -> None:
     folded = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
     convolution.weight, convolution.bias = folded.weight, folded.bias

@@ -100,7 +100,10 @@ def publish_network(
             training=training,
         )
 
-    folder = checkpoint.save(repository, model=model, network=network, make_card=make_card)
+    try:
+        folder = checkpoint.save(repository, model=model, network=network, make_card=make_card)
+    except OSError as exc:  # a write to a full disk does not say which file it was for
+        raise OSError(exc.errno, exc.strerror, exc.filename or str(repository / model)) from exc
     return Published(folder, read_card(folder))
 
 
