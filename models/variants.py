@@ -41,8 +41,8 @@ def fold_normalization(network: nn.Module) -> nn.Module:
             if before and isinstance(before[-1], nn.Conv2d):
                 _fold(before[-1], norm)
                 module[place] = nn.Identity()
-    for convolution, name in normalized_convolutions(network):
-        _fold(convolution, network.get_submodule(name))
+    for convolution, norm, name in normalized_convolutions(network):
+        _fold(convolution, norm)
         network.set_submodule(name, nn.Identity())
     return network
 
@@ -63,6 +63,6 @@ def _replace_pools(network: nn.Module) -> None:
                 module.register_module(name, _Halve())
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.Module) -> None:
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     folded = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
     convolution.weight, convolution.bias = folded.weight, folded.bias
