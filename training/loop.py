@@ -164,15 +164,21 @@ def _begin_or_resume(run: Run, folder: RunFolder) -> Learner:
         state = folder.load(device=run.device)
         _refuse_other_settings(state.get("settings", {}), run.settings() | {"data_digest": run.data.digest})
         learner.load_state_dict(state)
-    elif run.world.is_first:
-        epoch, _ = folder.newest() or (recipe.epochs, 0)
-        if epoch < recipe.epochs and not run.config.restart:
-            raise StateMismatch(
-                f"{folder.path} holds an unfinished run ({epoch} epochs done): "
-                "expected --resume to go on, or --restart to begin again"
-            )
+        return learner
+    if folder.newest() is not None and not run.config.restart:  # every process looks, so that none waits for another
+        _refuse_unfinished(folder, folder.load(device=run.device))
+    if run.world.is_first:
         folder.clear()
     return learner
+
+
+def _refuse_unfinished(folder: RunFolder, state: dict[str, Any]) -> None:
+    epochs = state["settings"]["epochs"]
+    if state["epoch"] < epochs:
+        raise StateMismatch(
+            f"{folder.path} holds an unfinished run ({state['epoch']} of {epochs} epochs): "
+            "expected --resume to go on, or --restart to begin again"
+        )
 
 
 def _refuse_other_settings(saved: dict[str, Any], current: dict[str, Any]) -> None:

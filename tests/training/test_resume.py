@@ -132,10 +132,17 @@ def test_unfinished_run_is_in_the_way(config: TrainingConfig, monkeypatch: pytes
         with pytest.raises(Interrupted):
             train(config)
 
-    with pytest.raises(StateMismatch, match=r"holds an unfinished run \(1 epochs done\): expected --resume to go on"):
+    with pytest.raises(StateMismatch, match=r"holds an unfinished run \(1 of 3 epochs\): expected --resume to go on"):
         train(config)
 
     assert published_by(config.model_copy(update={"restart": True})).card.version == 1
+
+
+def test_finished_run_is_not_in_the_way(config: TrainingConfig) -> None:
+    """Whatever a run was, when it is over its folder is free for the next one, be that longer."""
+    train(config)
+
+    assert published_by(config.model_copy(update={"epochs": 4})).card.version == 2
 
 
 def test_best_on_validation_can_be_published(config: TrainingConfig) -> None:
