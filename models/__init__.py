@@ -4,4 +4,7 @@ Training writes what this package describes and serving reads it; neither is kno
 """
 
 DEFAULT_MODEL = "whitened"
-"""The architecture that is trained, and the model that answers, when none is named."""
+"""The model that answers when none is named."""
+
+DEFAULT_ARCHITECTURE = "whitened_wide"
+"""The network that is trained when none is named."""

@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from models.graph import normalized_convolutions
+
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 _PROBE_SHAPE = (2, 3, 32, 32)
@@ -48,7 +50,8 @@ def fold_normalization(network: nn.Module) -> nn.Module:
     """Fold each BatchNorm2d into the convolution before it, in place; the outputs stay the same.
 
     In a Sequential, conv-norm pairs are folded, and conv-pool-norm triples where the normalization's
-    scale is positive, because then it commutes with max-pooling.
+    scale is positive, because then it commutes with max-pooling. Elsewhere the graph of the network
+    says which convolution is whose.
     """
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
@@ -62,6 +65,9 @@ def fold_normalization(network: nn.Module) -> nn.Module:
             if before and isinstance(before[-1], nn.Conv2d):
                 _fold(before[-1], norm)
                 module[place] = nn.Identity()
+    for convolution, norm, name in normalized_convolutions(network):
+        _fold(convolution, norm)
+        network.set_submodule(name, nn.Identity())
     return network
 
 

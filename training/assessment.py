@@ -1,6 +1,7 @@
 """What a trained network is worth: its temperature, its quality on both splits, and what precision costs it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +16,25 @@ from training.data import Cifar10, Split, load_cifar10
 from training.device import select_device
 from training.errors import DataMissing, Diverged
 from training.evaluation import accuracy, evaluate, measure
+from training.report import Predictions, write_report
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The temperature fitted on the validation split, the metrics of both splits with it, and each precision's cost."""
+    """The temperature fitted on the validation split, the metrics of both splits with it, and each precision's cost.
+
+    `test_probabilities` are (n, 10) in the order of the test split, on the CPU.
+    """
 
     temperature: float
     validation: Metrics
     test: Metrics
     precisions: dict[str, PrecisionCheck]
+    test_probabilities: torch.Tensor
+
+    def for_card(self) -> dict[str, Any]:
+        """Return the fields of a card that an assessment fills."""
+        return {name: getattr(self, name) for name in ("temperature", "validation", "test", "precisions")}
 
 
 def assess(network: nn.Module, data: Cifar10) -> Assessment:
@@ -44,6 +54,7 @@ def assess(network: nn.Module, data: Cifar10) -> Assessment:
         validation=measure(logits, labels, temperature=temperature),
         test=measure(test_logits, data.test.labels.cpu(), temperature=temperature),
         precisions=_check_precisions(network, data.test, test_logits),
+        test_probabilities=(test_logits / temperature).softmax(dim=1),
     )
 
 
@@ -55,9 +66,10 @@ def reassess(config: EvaluationConfig) -> Card:
     Raises:
         ModelError: there is no such version, or it is damaged.
         DataMissing: the data set is not where it was said to be, or not the one that was trained on.
-        OSError: the card cannot be written.
+        OSError: the card or the report cannot be written.
     """
-    folder = Repository(config.repository).folder(config.model, config.version)
+    model, version = config.named()
+    folder = Repository(config.repository).folder(model, version)
     device = select_device(config.device)
     loaded = checkpoint.load(folder, device=device)
     settings = loaded.card.training.config
@@ -70,9 +82,11 @@ def reassess(config: EvaluationConfig) -> Card:
     if data.digest != loaded.card.training.data_digest:
         raise DataMissing(f"CIFAR-10 in {config.data} is not the data that {folder} was trained on: its digest differs")
     found = assess(loaded.network, data)
-    card = loaded.card.model_copy(update={field.name: getattr(found, field.name) for field in fields(found)})
+    card = loaded.card.model_copy(update=found.for_card())
     if config.update_card:
         checkpoint.update_card(folder, card)
+    if config.report is not None:
+        write_report(config.report, card, Predictions(data.test.to(torch.device("cpu")), found.test_probabilities), ())
     return card
 
 

@@ -1,24 +1,13 @@
 """Random changes to training pictures, a whole epoch at a time, on the device where the pictures are."""
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch.nn import functional
 
+from training.recipes import Augmentation
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What to do to each picture. Zero and False leave it alone.
-
-    Attributes:
-        flip: mirror left and right, each picture in every other epoch.
-        translate_px: shift by up to this many pixels each way, edges mirrored.
-        cutout_px: side of a square that is filled with grey (DeVries & Taylor, arXiv:1708.04552).
-    """
-
-    flip: bool = True
-    translate_px: int = 4
-    cutout_px: int = 8
+_ROTATED_AT_ONCE = 2000
 
 
 def augment(
@@ -30,6 +19,8 @@ def augment(
     """
     if augmentation.translate_px:
         images = _translate(images, augmentation.translate_px, generator)
+    if augmentation.rotate_degrees:
+        images = _rotate(images, augmentation.rotate_degrees, generator)
     if augmentation.flip:
         images = _flip_alternately(images, seed=seed, epoch=epoch)
     if augmentation.cutout_px:
@@ -58,6 +49,20 @@ def _translate(images: torch.Tensor, limit: int, generator: torch.Generator) -> 
             chosen = ((shifts[:, 0] == down) & (shifts[:, 1] == right)).nonzero().squeeze(1)
             shifted[chosen] = padded[chosen, down : down + height, right : right + width]
     return shifted
+
+
+def _rotate(images: torch.Tensor, limit_degrees: float, generator: torch.Generator) -> torch.Tensor:
+    angles = torch.rand(len(images), generator=generator, device=images.device).mul_(2).sub_(1)
+    angles *= math.radians(limit_degrees)
+    still = torch.zeros_like(angles)
+    turns = torch.stack([angles.cos(), -angles.sin(), still, angles.sin(), angles.cos(), still], dim=1).view(-1, 2, 3)
+    rotated = torch.empty_like(images)
+    for start in range(0, len(images), _ROTATED_AT_ONCE):  # in pieces, because each pixel needs two coordinates
+        piece = images[start : start + _ROTATED_AT_ONCE].permute(0, 3, 1, 2).float()
+        grid = functional.affine_grid(turns[start : start + _ROTATED_AT_ONCE], list(piece.shape), align_corners=False)
+        turned = functional.grid_sample(piece, grid, padding_mode="reflection", align_corners=False)
+        rotated[start : start + _ROTATED_AT_ONCE] = turned.round_().permute(0, 2, 3, 1).to(images.dtype)
+    return rotated
 
 
 def _cutout(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Making probabilities mean what they say: one temperature, and the error that is left."""
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 
@@ -30,6 +32,33 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(log_temperature.detach().exp().clamp(0.05, 20.0))
 
 
+@dataclass(frozen=True)
+class Bin:
+    """The pictures of one range of confidence: how many, how sure the network was of them, how often it was right."""
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probabilities: torch.Tensor, labels: torch.Tensor) -> list[Bin]:
+    """Return 15 equal bins of confidence, lowest first; an empty one has confidence and accuracy 0.
+
+    Args:
+        probabilities: float (n, classes), rows sum to 1.
+        labels: int64 (n,).
+    """
+    confidence, predicted = probabilities.max(dim=1)
+    correct = (predicted == labels).to(confidence.dtype)
+    bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+    sums = torch.zeros(3, _BINS, dtype=confidence.dtype)
+    for row, values in zip(sums, (torch.ones_like(confidence), confidence, correct), strict=True):
+        row.index_add_(0, bins, values)
+    images = sums[0]
+    means = (sums[1:] / images.clamp(min=1)).tolist()
+    return [Bin(int(count), *both) for count, *both in zip(images.tolist(), *means, strict=True)]
+
+
 def expected_calibration_error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the mean gap between confidence and accuracy over 15 equal bins, 0 (honest) to 1.
 
@@ -39,8 +68,5 @@ def expected_calibration_error(probabilities: torch.Tensor, labels: torch.Tensor
 
     Source: arXiv:1706.04599, section 2, equation 3.
     """
-    confidence, predicted = probabilities.max(dim=1)
-    correct = (predicted == labels).to(confidence.dtype)
-    bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
-    gaps = torch.zeros(_BINS, dtype=confidence.dtype).index_add_(0, bins, confidence - correct)
-    return float(gaps.abs().sum() / len(labels))
+    bins = reliability(probabilities, labels)
+    return sum(found.images * abs(found.confidence - found.accuracy) for found in bins) / len(labels)

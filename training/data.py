@@ -13,8 +13,9 @@ from torchvision.datasets import CIFAR10
 
 from models.labels import LABELS
 from models.preprocessing import normalize
-from training.augmentation import Augmentation, augment
+from training.augmentation import augment
 from training.errors import DataMissing
+from training.recipes import Augmentation
 
 
 @dataclass(frozen=True)
@@ -65,32 +66,44 @@ def load_cifar10(root: Path, *, validation_images: int, seed: int, download: boo
 
 
 class EpochLoader:
-    """Iterate once for one epoch of augmented, normalized, shuffled batches; the last short one is dropped.
+    """Iterate once for the rest of one epoch of augmented, normalized, shuffled batches; the last short one is dropped.
 
     Yields (inputs, labels): inputs `dtype` (batch_size, 3, 32, 32) channels last, labels int64.
-    Everything random is drawn from (seed, epoch), so an epoch can be repeated alone.
+    Everything random is drawn from (seed, epoch), so an epoch can be repeated alone, or from its `step` on.
+    Of several processes, each gets its `share` (number, how many) of every batch.
     """
 
     def __init__(
-        self, split: Split, *, batch_size: int, augmentation: Augmentation, seed: int, dtype: torch.dtype
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        dtype: torch.dtype,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._split = split
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
         self._dtype = dtype
+        self._share = share
         self.epoch = 0
+        self.step = 0
 
     def __len__(self) -> int:
-        return len(self._split) // self._batch_size
+        """Return the number of batches of a whole epoch."""
+        return len(self._split) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         device = self._split.images.device
         generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + self.epoch)
         images = augment(self._split.images, self._augmentation, seed=self._seed, epoch=self.epoch, generator=generator)
         order = torch.randperm(len(self._split), generator=generator, device=device)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            chosen = order[start : start + self._batch_size]
+        number, count = self._share
+        for start in range(self.step * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size][number::count]
             yield normalize(images[chosen], dtype=self._dtype), self._split.labels[chosen]
 
 

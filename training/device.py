@@ -1,5 +1,8 @@
 """Where to compute and in which floating type."""
 
+import contextlib
+import ctypes
+import os
 import platform
 from pathlib import Path
 
@@ -18,7 +21,8 @@ def select_device(name: str) -> torch.device:
         DeviceMissing: a GPU was named that is not there.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        # torchrun numbers the processes of a machine: each takes its own GPU
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceMissing(
@@ -40,6 +44,18 @@ def hardware_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     return f"{model or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def keep_freed_memory() -> None:
+    """Keep what a step frees for the next step, where the C library is glibc.
+
+    By default each large activation is mapped and unmapped, and the kernel clears its pages every time.
+    """
+    trim_threshold, mmap_max = -1, -4  # <malloc.h>: M_TRIM_THRESHOLD, M_MMAP_MAX
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def _computes_bf16(device: torch.device) -> bool:

@@ -1,30 +1,35 @@
 """The training run: `train` prepares, fits, assesses and publishes; `train_one_epoch` is the algorithm."""
 
+import contextlib
 import dataclasses
-import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from models import registry
 from models.preprocessing import normalize
 from training.assessment import assess
 from training.config import TrainingConfig
+from training.convolution import speed_up_convolutions
 from training.data import Cifar10, EpochLoader, load_cifar10
-from training.device import select_device, select_dtype
-from training.errors import Diverged
+from training.device import keep_freed_memory, select_device, select_dtype
+from training.distributed import World, joined_world
+from training.errors import Interrupted, StateMismatch, UnevenBatch
 from training.evaluation import accuracy, evaluate
 from training.interruption import interruptible
+from training.learner import EpochResult, Learner
+from training.progress import Progress, write_line
 from training.publication import Published, check_writable, code_revision, publish
-from training.schedule import lr_schedule
+from training.report import Predictions, write_report
+from training.state import RunFolder
+from training.tensorboard import Board, opened_board
 
 _WHITENING_IMAGES = 5000
+_SAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +42,48 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     code_revision: str
+    world: World
+    is_interrupted: Callable[[], bool]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the weights that come out, for the card and for whoever resumes."""
+        return {
+            **dataclasses.asdict(self.config.hyper_parameters()),
+            "architecture": self.config.architecture,
+            "recipe": self.config.recipe,
+            "seed": self.config.seed,
+            "validation_images": self.config.validation_images,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "channels_last": self.config.channels_last,
+        }
+
+    def samples(self) -> torch.Tensor:
+        """Return the first training pictures as the network gets them, float32."""
+        return normalize(self.data.train.images[:_SAMPLES], dtype=torch.float32)
 
 
-def train(config: TrainingConfig) -> Published:
+def train(config: TrainingConfig) -> Published | None:
     """Train as `config` says, read the test split once at the end, publish, return what was published.
+
+    Of several processes, only the first one publishes; the others return None.
 
     Raises:
         DataMissing: the data set is not where it was said to be.
         DeviceMissing: the device that was asked for is not there.
+        UnevenBatch: a batch cannot be shared equally among the processes.
+        StateMismatch: there is nothing to resume, or it is another run's, or an unfinished run is in the way.
         Diverged: the loss became infinite or not a number.
-        Interrupted: SIGINT or SIGTERM came before the last epoch's end.
-        OSError: the repository cannot be written.
+        Interrupted: SIGINT or SIGTERM came before the version was published.
+        OSError: the repository or the run's folder cannot be written.
     """
-    started = time.monotonic()
-    check_writable(config.repository)  # before the hours of work, not after them
-    run = _prepare(config)
-    with interruptible() as raise_if_interrupted:
-        _fit(run, raise_if_interrupted)
-    assessment = assess(run.network, run.data)
-    return publish(run, assessment, seconds=time.monotonic() - started)
+    check_writable(config.repository, config.model_name())  # before the hours of work, not after them
+    folder = RunFolder(config.folder(), keep=config.keep)
+    device = select_device(config.device)
+    with interruptible() as is_interrupted, joined_world(device) as world:
+        run = _prepare(config, device, world, is_interrupted)
+        learner = _begin_or_resume(run, folder)
+        _fit(run, learner, folder)
+        return _publish(run, learner, folder) if world.is_first else None
 
 
 def train_one_epoch(
@@ -96,121 +124,162 @@ class _InitializedFromData(Protocol):
     def initialize_from(self, inputs: torch.Tensor) -> None: ...
 
 
-def _prepare(config: TrainingConfig) -> Run:
-    device = select_device(config.device)
+def _prepare(config: TrainingConfig, device: torch.device, world: World, is_interrupted: Callable[[], bool]) -> Run:
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     data = load_cifar10(
         config.data, validation_images=config.validation_images, seed=config.seed, download=config.download
     ).to(device)
     torch.manual_seed(config.seed)
-    network = registry.build(config.architecture).to(device).to(memory_format=torch.channels_last)
+    network = registry.build(config.architecture).to(device)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     if isinstance(network, _InitializedFromData):
         network.initialize_from(normalize(data.train.images[:_WHITENING_IMAGES], dtype=torch.float32))
-    return Run(config, data, network, device, select_dtype(config.precision, device), code_revision())
+    speed_up_convolutions(network)
+    dtype = select_dtype(config.precision, device)
+    return Run(config, data, network, device, dtype, code_revision(), world, is_interrupted)
 
 
-def _fit(run: Run, raise_if_interrupted: Callable[[], None]) -> None:
-    recipe = run.config.recipe()
-    loader = EpochLoader(
+def _build_loader(run: Run) -> EpochLoader:
+    recipe, world = run.config.hyper_parameters(), run.world
+    batch_size = min(recipe.batch_size, len(run.data.train))
+    if batch_size % world.size:
+        raise UnevenBatch(f"--batch-size {batch_size}: expected a multiple of the {world.size} processes")
+    return EpochLoader(
         run.data.train,
-        batch_size=min(recipe.batch_size, len(run.data.train)),
+        batch_size=batch_size,
         augmentation=recipe.augmentation,
         seed=run.config.seed,
         dtype=run.dtype,
+        share=(world.rank, world.size),
     )
-    optimizer = _build_optimizer(run.network, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    schedule = _Schedule(recipe.epochs * len(loader), recipe.lr, recipe.warmup_fraction)
-    for epoch in range(recipe.epochs):
-        loader.epoch = epoch
-        with _Progress(loader, epoch=epoch, epochs=recipe.epochs) as progress:
+
+
+def _begin_or_resume(run: Run, folder: RunFolder) -> Learner:
+    recipe = run.config.hyper_parameters()
+    learner = Learner(run.network, recipe, steps_per_epoch=len(_build_loader(run)))
+    if run.config.resume:
+        state = folder.load(device=run.device)
+        _refuse_other_settings(state.get("settings", {}), run.settings() | {"data_digest": run.data.digest})
+        learner.load_state_dict(state)
+        return learner
+    if folder.newest() is not None and not run.config.restart:  # every process looks, so that none waits for another
+        _refuse_unfinished(folder, folder.load(device=run.device))
+    if run.world.is_first:
+        folder.clear()
+    return learner
+
+
+def _refuse_unfinished(folder: RunFolder, state: dict[str, Any]) -> None:
+    epochs = state["settings"]["epochs"]
+    if state["epoch"] < epochs:
+        raise StateMismatch(
+            f"{folder.path} holds an unfinished run ({state['epoch']} of {epochs} epochs): "
+            "expected --resume to go on, or --restart to begin again"
+        )
+
+
+def _refuse_other_settings(saved: dict[str, Any], current: dict[str, Any]) -> None:
+    for name, value in current.items():
+        if name in saved and saved[name] != value:
+            raise StateMismatch(f"--resume: the saved run has {name} {saved[name]}, this one {value}")
+
+
+def _fit(run: Run, learner: Learner, folder: RunFolder) -> None:
+    loader = _build_loader(run)
+    trained = run.world.wrap(run.network)
+    with _board(run, learner, folder) as board:
+        while learner.epoch < learner.recipe.epochs:
+            loader.epoch, loader.step = learner.epoch, learner.step
+            try:
+                result = _learn_one_epoch(run, learner, trained, loader, board)
+            except Interrupted:
+                _save(run, learner, folder)
+                raise
+            is_best = learner.count_epoch(result)
+            _save(run, learner, folder, is_best=is_best)
+            if run.world.is_first:  # a line that was read is a state that was saved
+                write_line(result, epochs=learner.recipe.epochs)
+
+
+def _learn_one_epoch(
+    run: Run,
+    learner: Learner,
+    trained: nn.Module,
+    loader: EpochLoader,
+    board: Board | None,
+) -> EpochResult:
+    started = time.monotonic()
+    try:
+        with Progress(loader, epochs=learner.recipe.epochs, world=run.world) as progress:
             train_one_epoch(
-                run.network,
-                _until_interrupted(progress, raise_if_interrupted),
-                optimizer,
-                schedule,
-                label_smoothing=recipe.label_smoothing,
+                trained,
+                _steps(progress, run, learner),
+                learner.optimizer,
+                learner.next_lr,
+                label_smoothing=learner.recipe.label_smoothing,
                 on_step=progress.show,
             )
-            logits = evaluate(run.network, run.data.validation, dtype=run.dtype)
-            progress.finish(validation_accuracy=accuracy(logits, run.data.validation.labels.cpu()))
+            result = progress.result(lr=learner.optimizer.param_groups[0]["lr"])
+            if run.world.is_first:
+                logits = evaluate(learner.published, run.data.validation, dtype=run.dtype)
+                validation_accuracy = accuracy(logits, run.data.validation.labels.cpu())
+                result = dataclasses.replace(result, validation_accuracy=validation_accuracy)
+            if board is not None:
+                board.show_epoch(result, progress.losses())
+                board.show_first_layer(learner.published, run.samples(), epoch=result.epoch)
+            return result
+    finally:
+        learner.seconds += time.monotonic() - started
 
 
-def _until_interrupted(
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]], raise_if_interrupted: Callable[[], None]
+def _steps(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    run: Run,
+    learner: Learner,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches; before each step, stop if a signal came; after each step, count it."""
     for batch in batches:
-        raise_if_interrupted()
+        if run.world.agree(on=run.is_interrupted(), device=run.device):
+            raise Interrupted(
+                f"interrupted in epoch {learner.epoch + 1} of {learner.recipe.epochs}; nothing was published, "
+                "--resume goes on from here"
+            )
         yield batch
+        learner.count_step()
 
 
-def _build_optimizer(network: nn.Module, *, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=True)
+def _publish(run: Run, learner: Learner, folder: RunFolder) -> Published:
+    if run.config.publish == "best":
+        learner.load_state_dict(folder.best(device=run.device))
+    assessment = assess(learner.published, run.data)
+    if run.is_interrupted():
+        raise Interrupted("interrupted; nothing was published, --resume goes on from here")
+    published = publish(dataclasses.replace(run, network=learner.published), assessment, seconds=learner.seconds)
+    if run.config.report:
+        test = Predictions(run.data.test.to(torch.device("cpu")), assessment.test_probabilities)
+        write_report(folder.path / "report", published.card, test, learner.history)
+    return published
 
 
-class _Schedule:
-    """Call it once per step; it counts."""
+@contextlib.contextmanager
+def _board(run: Run, learner: Learner, folder: RunFolder) -> Iterator[Board | None]:
+    if not (run.config.tensorboard and run.world.is_first):
+        yield None
+        return
+    first_step = learner.epoch * learner.steps_per_epoch
+    with opened_board(
+        folder.path / "tensorboard", steps_per_epoch=learner.steps_per_epoch, first_step=first_step
+    ) as board:
+        if not learner.history:
+            board.show_network(learner.published, run.samples())
+        yield board
 
-    def __init__(self, steps: int, peak: float, warmup_fraction: float) -> None:
-        self._steps = steps
-        self._peak = peak
-        self._warmup_fraction = warmup_fraction
-        self._step = 0
 
-    def __call__(self) -> float:
-        lr = lr_schedule(self._step, steps=self._steps, peak=self._peak, warmup_fraction=self._warmup_fraction)
-        self._step += 1
-        return lr
-
-
-class _Progress:
-    """One epoch's bar on a terminal, and one line per epoch in any case."""
-
-    def __init__(self, loader: EpochLoader, *, epoch: int, epochs: int) -> None:
-        self._bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=None)
-        self._title = f"epoch {epoch + 1:>3}/{epochs}"
-        self._started = time.monotonic()
-        self._losses: list[torch.Tensor] = []
-        self._correct: list[torch.Tensor] = []
-        self._images = 0
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        yield from self._bar
-
-    def show(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take in one step. The numbers stay on the device until the bar is redrawn."""
-        self._losses.append(loss)
-        self._correct.append((logits.argmax(dim=1) == labels).sum())
-        self._images += len(labels)
-        if not self._bar.disable and len(self._losses) % 10 == 0:
-            self._bar.set_postfix(loss=f"{float(loss):.3f}", accuracy=f"{self._accuracy():.1%}")
-
-    def finish(self, *, validation_accuracy: float) -> None:
-        """Print the epoch's line.
-
-        Raises:
-            Diverged: the loss is not a finite number any more.
-        """
-        seconds = time.monotonic() - self._started
-        loss = float(torch.stack(self._losses).mean())
-        if not math.isfinite(loss):
-            raise Diverged(f"{self._title.strip()}: the loss is {loss}; nothing was published, try a lower --lr")
-        tqdm.write(
-            f"{self._title}  loss {loss:.4f}  train accuracy {self._accuracy():6.2%}"
-            f"  validation accuracy {validation_accuracy:6.2%}  {self._images / seconds:,.0f} images/s"
-        )
-        sys.stdout.flush()  # into a file or a pipe, too, the line comes when the epoch ends
-
-    def _accuracy(self) -> float:
-        return int(torch.stack(self._correct).sum()) / self._images
+def _save(run: Run, learner: Learner, folder: RunFolder, *, is_best: bool = False) -> None:
+    if run.world.is_first:
+        settings = run.settings() | {"data_digest": run.data.digest}
+        state = {"settings": settings, **learner.state_dict()}
+        folder.save(state, epoch=learner.epoch, step=learner.step, best=is_best)

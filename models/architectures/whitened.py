@@ -1,4 +1,4 @@
-"""`whitened`: the default network. Three convolution blocks behind a frozen layer that whitens 2x2 patches.
+"""`whitened`: three convolution blocks behind a frozen layer that whitens 2x2 patches.
 
 The whitening stem, the pooling before normalization and the identity start follow K. Jordan, "94% on
 CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498). Blocks two and three have a third
@@ -12,20 +12,29 @@ _STEM_CHANNELS = 24  # both signs of the 12 eigenvectors of a 2x2 RGB patch
 _LOGIT_SCALE = 1 / 9
 
 
-class WhitenedNet(nn.Module):
-    """(batch, 3, 32, 32) normalized pictures to logits (batch, 10); 3,153,464 parameters."""
+def whitened() -> "WhitenedNet":
+    """Return the untrained network: (batch, 3, 32, 32) to logits (batch, 10); 3,153,464 parameters."""
+    return WhitenedNet((64, 256, 256), residual=(False, True, True))
 
-    def __init__(self) -> None:
+
+class WhitenedNet(nn.Module):
+    """(batch, 3, 32, 32) normalized pictures to logits (batch, 10).
+
+    `widths` are the channels of the three blocks; `residual` says which of them have a third convolution.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], *, residual: tuple[bool, bool, bool]) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, _STEM_CHANNELS, kernel_size=2)
         self.stem.weight.requires_grad = False
         self.blocks = nn.Sequential(
-            _Block(_STEM_CHANNELS, 64, residual=False),
-            _Block(64, 256, residual=True),
-            _Block(256, 256, residual=True),
+            *(
+                _Block(in_channels, channels, residual=third)
+                for in_channels, channels, third in zip((_STEM_CHANNELS, *widths), widths, residual, strict=False)
+            )
         )
         self.pool = nn.MaxPool2d(3)
-        self.head = nn.Linear(256, 10, bias=False)
+        self.head = nn.Linear(widths[-1], 10, bias=False)
         self.activation = nn.GELU()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,17 +1,30 @@
 import pytest
 import torch
 
-from models import DEFAULT_MODEL, registry
+from models import DEFAULT_ARCHITECTURE, registry
 from models.errors import UnknownArchitecture
+
+PARAMETERS = {
+    "basic_cnn": 10_790,
+    "inception": 105_718,
+    "lenet": 62_006,
+    "mlp": 1_746_506,
+    "quick": 145_578,
+    "residual": 45_194,
+    "resnet18": 11_173_962,
+    "vgg16": 14_728_266,
+    "whitened": 3_153_464,
+    "whitened_wide": 4_444_728,
+}
 
 
 def test_names_are_sorted_and_hold_the_default() -> None:
     """The default architecture is one that can be built."""
-    assert registry.names() == ("quick", "whitened")
-    assert DEFAULT_MODEL in registry.names()
+    assert registry.names() == tuple(sorted(PARAMETERS))
+    assert DEFAULT_ARCHITECTURE in registry.names()
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("quick", 145_578), ("whitened", 3_153_464)])
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_parameter_count(name: str, parameters: int) -> None:
     """The networks have the size that their documentation says."""
     network = registry.build(name)
@@ -58,7 +71,7 @@ def test_each_build_is_new() -> None:
 @pytest.mark.parametrize("name", ["resnet9000", "", "Quick", "quick ", "__class__"])
 def test_unknown_architecture(name: str) -> None:
     """A name that is not registered is refused, and the message lists those that are."""
-    with pytest.raises(UnknownArchitecture, match="expected one of quick, whitened") as caught:
+    with pytest.raises(UnknownArchitecture, match="expected one of basic_cnn, inception, lenet, ") as caught:
         registry.build(name)
 
     assert repr(name) in str(caught.value)

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from models.architectures.whitened import WhitenedNet
+from models.architectures.whitened import WhitenedNet, whitened
 from models.preprocessing import normalize
 from tests.models import pictures
 
 
 @pytest.fixture
 def network() -> WhitenedNet:
-    return WhitenedNet()
+    return whitened()
 
 
 def test_stem_whitens(network: WhitenedNet) -> None:

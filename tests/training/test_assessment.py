@@ -8,13 +8,13 @@ from models import checkpoint, registry
 from models.checkpoint import update_card
 from models.variants import prepare
 from models.verification import read_card
+from tests.training.runs import published_by
 from training.assessment import assess, reassess
 from training.calibration import fit_temperature
 from training.config import EvaluationConfig, TrainingConfig
 from training.data import Cifar10, load_cifar10
 from training.errors import DataMissing, Diverged
 from training.evaluation import accuracy, evaluate, measure
-from training.loop import train
 from training.publication import Published
 
 
@@ -32,7 +32,7 @@ def network() -> nn.Module:
 @pytest.fixture
 def published(tiny_cifar10: Path, tmp_path: Path) -> Published:
     """A version whose card has lost its temperature since it was published."""
-    run = train(
+    run = published_by(
         TrainingConfig(
             architecture="quick",
             repository=tmp_path / "models",
@@ -43,6 +43,9 @@ def published(tiny_cifar10: Path, tmp_path: Path) -> Published:
             lr=0.01,
             device="cpu",
             precision="fp32",
+            run_folder=tmp_path / "run",
+            tensorboard=False,
+            report=False,
         )
     )
     checkpoint.update_card(run.folder, run.card.model_copy(update={"temperature": 1.0}))

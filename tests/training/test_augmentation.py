@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tests.models import pictures
-from training.augmentation import Augmentation, augment
+from training.augmentation import augment
+from training.recipes import Augmentation
 
 UNCHANGED = Augmentation(flip=False, translate_px=0, cutout_px=0)
 SEED = 7
@@ -121,3 +122,25 @@ def test_generator_decides() -> None:
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_rotation_turns_about_the_middle() -> None:
+    """Pictures turn by up to the given angle, each its own way; the middle stays and grey stays grey."""
+    images = torch.zeros(64, 32, 32, 3, dtype=torch.uint8)
+    images[:, 15:17, 24:28] = 255  # a bar to the right of the middle, at angle 0
+    turned = augment(
+        images,
+        Augmentation(flip=False, translate_px=0, rotate_degrees=30, cutout_px=0),
+        seed=0,
+        epoch=0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    bright = turned[..., 0].float()
+    rows = (bright * torch.arange(32)[:, None]).sum(dim=(1, 2)) / bright.sum(dim=(1, 2)) - 15.5
+    columns = (bright * torch.arange(32)).sum(dim=(1, 2)) / bright.sum(dim=(1, 2)) - 15.5
+    angles = torch.rad2deg(torch.atan2(rows, columns))
+
+    assert turned.dtype == torch.uint8
+    assert angles.abs().max() <= 31
+    assert angles.max() > 20
+    assert angles.min() < -20

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.calibration import expected_calibration_error, fit_temperature
+from training.calibration import expected_calibration_error, fit_temperature, reliability
 
 
 def labels_drawn_from(logits: torch.Tensor) -> torch.Tensor:
@@ -81,3 +81,14 @@ def test_gaps_are_weighted_by_their_pictures() -> None:
     error = expected_calibration_error(probabilities, labels)
 
     assert error == pytest.approx(0.75 * 0.2 + 0.25 * 0.2, abs=1e-5)
+
+
+def test_bins_tell_how_sure_and_how_right() -> None:
+    """Each bin has its pictures, their mean confidence and their accuracy; nobody is 40 % sure of one of two."""
+    bins = reliability(torch.cat([two_way(0.9, count=10), two_way(0.62, count=10)]), right(15, of=20))
+
+    filled = {index: found for index, found in enumerate(bins) if found.images}
+    assert filled.keys() == {9, 13}
+    assert (filled[13].images, filled[9].images) == (10, 10)
+    assert filled[13].confidence == pytest.approx(0.9)
+    assert (filled[13].accuracy, filled[9].accuracy) == pytest.approx((1.0, 0.5))

@@ -1,6 +1,9 @@
 """`cifarserve-train` as a person meets it: a process with flags, output and an exit status."""
 
+import asyncio
+import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -8,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from models import registry
 from models.repository import Repository
+from tests.polling import eventually
 from training.__main__ import main
 from training.config import TrainingConfig
 
@@ -21,6 +27,8 @@ TINY_RUN = [
     "--lr=0.005",
     "--device=cpu",
     "--threads=1",
+    "--no-tensorboard",
+    "--no-report",
 ]
 
 
@@ -75,15 +83,19 @@ def test_missing_data(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_repository_that_cannot_be_written(tmp_path: Path) -> None:
+def test_repository_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A repository that cannot be made is one line with its path."""
     path = tmp_path / "models"
     path.touch()
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "--repository", str(path)])
 
-    finished = run(trainer("--repository", str(path)))
+    with pytest.raises(SystemExit) as caught:
+        main()
 
-    assert finished.returncode == 1
-    assert finished.stderr == f"cifarserve-train: {path}: File exists\n"
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"cifarserve-train: {path}: File exists\n"
 
 
 def test_successful_run(
@@ -108,16 +120,35 @@ def test_evaluation(
 ) -> None:
     """`evaluate` prints what is found of a published version, in the words of the run that published it."""
     settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models")]
-    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, "--epochs", "1"])
+    run_folder = ["--run-folder", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *run_folder, "--epochs", "1"])
     main()
     _, _, *published, _ = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", *settings, "--model", "quick", "--device", "cpu"])
+    report = ["--report", str(tmp_path / "report")]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "evaluate", "quick/1", *settings, "--device", "cpu", *report])
 
     main()
 
     title, *found = capsys.readouterr().out.splitlines()
     assert title == "quick version 1"
     assert found == published
+    assert (tmp_path / "report" / "report.md").exists()
+
+
+def test_import(
+    tiny_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`import FILE` publishes weights that another program saved, and says how good they are."""
+    torch.save(registry.build("lenet").state_dict(), tmp_path / "lenet.pth")
+    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--validation-images", "50"]
+    flags = [str(tmp_path / "lenet.pth"), "--architecture", "lenet", "--device", "cpu", *settings]
+    monkeypatch.setattr(sys, "argv", ["cifarserve-train", "import", *flags])
+
+    main()
+
+    title, *summary = capsys.readouterr().out.splitlines()
+    assert title == f"imported lenet version 1 into {tmp_path}/models/lenet/1"
+    assert_tells_quality(summary)
 
 
 def test_evaluation_of_an_unknown_model(
@@ -135,7 +166,7 @@ def test_evaluation_of_an_unknown_model(
 
 def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
     """Ctrl-C ends a run in one line and with status 130; nothing is published."""
-    flags = ["--repository", str(tmp_path / "models"), "--epochs", "1000000"]
+    flags = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run"), "--epochs", "1000000"]
     command = tiny_trainer(tiny_cifar10, *flags)
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -148,14 +179,64 @@ def test_interrupted_run(tiny_cifar10: Path, tmp_path: Path) -> None:
 
     assert first_line.startswith("epoch   1/1000000  loss ")
     assert process.returncode == 130
-    assert errors == "cifarserve-train: interrupted; nothing was published\n"
+    expected = (
+        r"cifarserve-train: interrupted in epoch \d+ of 1000000; nothing was published, --resume goes on from here\n"
+    )
+    assert re.fullmatch(expected, errors)
     assert Repository(tmp_path / "models").models() == ()
+
+
+def test_full_disk(tiny_cifar10: Path, tmp_path: Path) -> None:
+    """A disk that fills up is one line with the file's path; no version, and no half of one, is left."""
+    flags = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run"), "--epochs", "2"]
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    finished = subprocess.run(
+        tiny_trainer(tiny_cifar10, *flags),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=small_files,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+    assert finished.returncode == 1
+    assert finished.stderr == f"cifarserve-train: {tmp_path}/run/epoch-0001.pt: File too large\n"
+    assert list(tmp_path.glob("models/*")) == []
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_it_began(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal while the libraries are imported is one line as well."""
+    command = trainer("--data", str(tmp_path), "--repository", str(tmp_path / "models"))
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            asyncio.run(eventually(lambda: catches_sigterm(process.pid), within_seconds=60))
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130
+    assert errors == "cifarserve-train: interrupted; nothing was published\n"
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Return whether the process has a handler for SIGTERM, which Python alone does not have."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize(
     ("flags", "status", "message"),
     [
-        (["--architecture", "resnet9000"], 2, "unknown architecture 'resnet9000': expected one of quick, whitened"),
+        (["--architecture", "resnet9000"], 2, "unknown architecture 'resnet9000': expected one of basic_cnn, "),
         (["--model", "../elsewhere"], 2, "--model: String should match pattern"),
         (["--validation-images", "9"], 2, "--validation-images: Input should be greater than or equal to 10"),
         (["--device", "cuda:63"], 1, "device cuda:63: this machine has "),
@@ -173,7 +254,8 @@ def test_failures_are_one_line(
     message: str,
 ) -> None:
     """Whatever goes wrong is one line, with status 2 for a bad flag and 1 for all else; nothing is published."""
-    settings = ["--data", str(tiny_cifar10), "--repository", str(tmp_path / "models"), "--epochs", "2"]
+    folders = ["--repository", str(tmp_path / "models"), "--run-folder", str(tmp_path / "run")]
+    settings = ["--data", str(tiny_cifar10), *folders, "--epochs", "2"]
     monkeypatch.setattr(sys, "argv", ["cifarserve-train", *TINY_RUN, *settings, *flags])
 
     with pytest.raises(SystemExit) as caught:

@@ -1,15 +1,14 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from models import DEFAULT_ARCHITECTURE, registry
 from models.errors import UnknownArchitecture
 from models.repository import Repository
-from training.augmentation import Augmentation
-from training.config import EvaluationConfig, TrainingConfig
-from training.recipes import RECIPES
+from training.config import EvaluationConfig, ImportConfig, TrainingConfig
+from training.recipes import RECIPES, Augmentation, Recipe, RecipeName
 
 
 def parse(*flags: str) -> TrainingConfig:
@@ -19,10 +18,10 @@ def parse(*flags: str) -> TrainingConfig:
 
 def test_flag_beats_environment_beats_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag wins over the environment, which wins over the network's recipe."""
-    assert parse().recipe().epochs == RECIPES["whitened"].epochs
+    assert parse().hyper_parameters().epochs == RECIPES["best"][DEFAULT_ARCHITECTURE].epochs
     monkeypatch.setenv("CIFARSERVE_TRAIN_EPOCHS", "7")
-    assert parse().recipe().epochs == 7
-    assert parse("--epochs", "3").recipe().epochs == 3
+    assert parse().hyper_parameters().epochs == 7
+    assert parse("--epochs", "3").hyper_parameters().epochs == 3
 
 
 def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,31 +32,37 @@ def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -
     assert parse("--validation-images", "30").validation_images == 30
 
 
-@pytest.mark.parametrize("architecture", sorted(RECIPES))
-def test_recipe_is_the_architectures_own(architecture: str) -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("architecture", registry.names())
+def test_recipe_is_the_architectures_own(architecture: str, recipe: RecipeName) -> None:
     """Without hyper-parameters a run follows the recipe of its network, to the letter."""
-    assert parse("--architecture", architecture).recipe() == RECIPES[architecture]
+    parsed = parse("--architecture", architecture, "--recipe", recipe).hyper_parameters()
+
+    assert parsed == RECIPES[recipe][architecture]
 
 
 def test_every_hyper_parameter_can_be_given() -> None:
     """Each flag replaces exactly its own part of the recipe, zero and False included."""
     flags = (
-        "--epochs 1 --batch-size 2 --lr 0.3 --momentum 0.4 --weight-decay 0 --label-smoothing 0 "
-        "--warmup-fraction 0 --no-flip --translate-px 0 --cutout-px 0"
+        "--epochs 1 --batch-size 2 --optimizer adamw --lr 0.3 --momentum 0.4 --weight-decay 0 --label-smoothing 0 "
+        "--schedule cosine --warmup-fraction 0 --ema-decay 0 --no-flip --translate-px 0 --rotate-degrees 15 "
+        "--cutout-px 0"
     )
 
-    recipe = parse(*flags.split()).recipe()
+    recipe = parse(*flags.split()).hyper_parameters()
 
-    assert recipe == replace(
-        RECIPES["whitened"],
+    assert recipe == Recipe(
         epochs=1,
         batch_size=2,
+        optimizer="adamw",
         lr=0.3,
         momentum=0.4,
         weight_decay=0.0,
         label_smoothing=0.0,
+        schedule="cosine",
         warmup_fraction=0.0,
-        augmentation=Augmentation(flip=False, translate_px=0, cutout_px=0),
+        ema_decay=0.0,
+        augmentation=Augmentation(flip=False, translate_px=0, rotate_degrees=15, cutout_px=0),
     )
 
 
@@ -76,6 +81,12 @@ def test_every_hyper_parameter_can_be_given() -> None:
         ("--warmup-fraction", "1"),
         ("--translate-px", "17"),
         ("--cutout-px", "33"),
+        ("--rotate-degrees", "181"),
+        ("--ema-decay", "1"),
+        ("--optimizer", "lion"),
+        ("--schedule", "stairs"),
+        ("--recipe", "worst"),
+        ("--keep", "0"),
         ("--validation-images", "9"),
         ("--validation-images", "40001"),
         ("--seed", "-1"),
@@ -99,7 +110,7 @@ def test_out_of_bounds(flag: str, value: str) -> None:
 
 def test_unknown_architecture() -> None:
     """A network that is not registered is refused, and the message lists those that are."""
-    with pytest.raises(UnknownArchitecture, match="expected one of quick, whitened"):
+    with pytest.raises(UnknownArchitecture, match="expected one of basic_cnn, inception, lenet, "):
         parse("--architecture", "resnet9000")
 
 
@@ -118,7 +129,7 @@ def test_largest_seed_can_be_drawn_from() -> None:
     assert seed * 1_000_003 + 1_000_000 < 2**63
 
 
-@pytest.mark.parametrize("config", [TrainingConfig, EvaluationConfig])
+@pytest.mark.parametrize("config", [TrainingConfig, EvaluationConfig, ImportConfig])
 def test_every_knob_is_explained(config: type[BaseSettings]) -> None:
     """Every flag has a help text."""
     unexplained = [name for name, field in config.model_fields.items() if not field.description]

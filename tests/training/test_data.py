@@ -11,9 +11,9 @@ from models.preprocessing import normalize
 from tests.models import pictures
 from tests.training.published_cifar10 import published_cifar10
 from tests.training.tiny_cifar10 import TEST_IMAGES, TRAIN_IMAGES
-from training.augmentation import Augmentation
 from training.data import Cifar10, EpochLoader, Split, load_cifar10
 from training.errors import DataMissing
+from training.recipes import Augmentation
 
 UNCHANGED = Augmentation(flip=False, translate_px=0, cutout_px=0)
 Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]

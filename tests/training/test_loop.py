@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from models import checkpoint, registry
+from models import checkpoint
 from models.repository import Repository
 from models.verification import read_card
+from tests.training.runs import published_by
 from tests.training.tiny_cifar10 import TEST_IMAGES
-from training import loop
+from training import learner, loop
 from training.calibration import fit_temperature
 from training.config import TrainingConfig
 from training.data import EpochLoader, load_cifar10
@@ -88,6 +89,9 @@ def config(tiny_cifar10: Path, tmp_path: Path) -> TrainingConfig:
         lr=0.01,
         device="cpu",
         precision="fp32",
+        run_folder=tmp_path / "run",
+        tensorboard=False,
+        report=False,
     )
 
 
@@ -199,29 +203,15 @@ def test_low_precision_keeps_the_weights_precise(network: nn.Module) -> None:
     assert told.losses[-1] < told.losses[0]
 
 
-def test_decay_is_for_weights_not_for_biases() -> None:
-    """Biases and normalizations are not decayed, and frozen parameters are left out."""
-    network = registry.build("whitened")
-
-    optimizer = loop._build_optimizer(network, momentum=0.9, weight_decay=0.25)
-
-    decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
-    names = {name: decay.get(parameter) for name, parameter in network.named_parameters()}
-    assert names["stem.weight"] is None
-    assert names["blocks.0.reduce.2.weight"] is None
-    assert names["stem.bias"] == names["blocks.0.reduce.2.bias"] == 0.0
-    assert names["head.weight"] == names["blocks.0.reduce.0.weight"] == 0.25
-
-
 def test_run_follows_the_whole_schedule(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run asks for every step of its schedule once: epochs times batches, from the first to the last."""
     asked: list[tuple[int, int]] = []
 
-    def recording_schedule(step: int, *, steps: int, peak: float, warmup_fraction: float) -> float:
+    def recording_schedule(step: int, *, steps: int, peak: float, warmup_fraction: float, shape: str) -> float:
         asked.append((step, steps))
-        return peak * warmup_fraction
+        return peak * warmup_fraction * (shape == "triangle")
 
-    monkeypatch.setattr(loop, "lr_schedule", recording_schedule)
+    monkeypatch.setattr(learner, "lr_schedule", recording_schedule)
 
     train(config)
 
@@ -242,7 +232,7 @@ def test_run_publishes_a_card_that_tells_everything(config: TrainingConfig, monk
     """The published version says what it is, how it was made, from what, where, with what, and how good it is."""
     monkeypatch.setattr(sys, "argv", ["cifarserve-train", "--epochs", "2", "--data", "a folder"])
 
-    published = train(config)
+    published = published_by(config)
 
     card = published.card
     assert published.folder == config.repository / "quick" / "1"
@@ -261,7 +251,14 @@ def test_run_publishes_a_card_that_tells_everything(config: TrainingConfig, monk
         "weight_decay": 5e-4,
         "label_smoothing": 0.0,
         "warmup_fraction": 0.2,
-        "augmentation": {"flip": True, "translate_px": 2, "cutout_px": 0},
+        "augmentation": {"flip": True, "translate_px": 2, "rotate_degrees": 0, "cutout_px": 0},
+        "recipe": "best",
+        "optimizer": "sgd",
+        "schedule": "triangle",
+        "ema_decay": 0.0,
+        "channels_last": True,
+        "threads": 1,
+        "processes": 1,
         "seed": 0,
         "validation_images": 50,
         "device": "cpu",
@@ -276,7 +273,7 @@ def test_run_publishes_a_card_that_tells_everything(config: TrainingConfig, monk
 
 def test_what_the_card_says_is_reproduced(config: TrainingConfig) -> None:
     """Whoever loads the version finds the metrics and the temperature of its card, and it has learned something."""
-    published = train(config.model_copy(update={"epochs": 8}))
+    published = published_by(config.model_copy(update={"epochs": 8}))
 
     loaded = checkpoint.load(published.folder, device=CPU)
     data = load_cifar10(config.data, validation_images=50, seed=0, download=False)
@@ -290,10 +287,10 @@ def test_what_the_card_says_is_reproduced(config: TrainingConfig) -> None:
 
 def test_second_run_is_the_second_version(config: TrainingConfig) -> None:
     """Another run publishes the next version and leaves the first one alone; the same seed gives the same weights."""
-    first = train(config)
+    first = published_by(config)
     before = (first.folder / "model.json").read_bytes()
 
-    second = train(config)
+    second = published_by(config)
 
     assert second.card.version == 2
     assert Repository(config.repository).versions("quick") == (1, 2)
@@ -304,7 +301,7 @@ def test_second_run_is_the_second_version(config: TrainingConfig) -> None:
 
 def test_model_can_have_a_name_of_its_own(config: TrainingConfig) -> None:
     """A network can be published under another name than its architecture's."""
-    published = train(config.model_copy(update={"model": "mine", "epochs": 1}))
+    published = published_by(config.model_copy(update={"model": "mine", "epochs": 1}))
 
     assert published.folder == config.repository / "mine" / "1"
     assert (published.card.model, published.card.architecture) == ("mine", "quick")
@@ -312,7 +309,7 @@ def test_model_can_have_a_name_of_its_own(config: TrainingConfig) -> None:
 
 def test_default_network_is_whitened_with_the_data(config: TrainingConfig) -> None:
     """The network that wants to see pictures before training sees the training pictures."""
-    published = train(config.model_copy(update={"architecture": "whitened", "epochs": 1, "precision": "bf16"}))
+    published = published_by(config.model_copy(update={"architecture": "whitened", "epochs": 1, "precision": "bf16"}))
 
     weights = checkpoint.load(published.folder, device=CPU).network.state_dict()["stem.weight"]
     assert torch.equal(weights[:12], -weights[12:])
@@ -357,7 +354,7 @@ def test_threads_are_set(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 
 def test_large_batch_is_the_whole_data(config: TrainingConfig) -> None:
     """A batch size beyond the number of pictures means all of them in one step."""
-    published = train(config.model_copy(update={"batch_size": 1000, "epochs": 1}))
+    published = published_by(config.model_copy(update={"batch_size": 1000, "epochs": 1}))
 
     assert read_card(published.folder) == published.card
 
@@ -367,7 +364,10 @@ def test_one_line_per_epoch(config: TrainingConfig, capsys: pytest.CaptureFixtur
     train(config)
 
     output = capsys.readouterr()
-    pattern = r"epoch +{}/2  loss \d\.\d{{4}}  train accuracy +[\d.]+%  validation accuracy +[\d.]+%  [\d,]+ images/s"
+    pattern = (
+        r"epoch +{}/2  loss \d\.\d{{4}}  train accuracy +[\d.]+%  validation accuracy +[\d.]+%"
+        r"  [\d,]+ images/s  \d+ min left"
+    )
     lines = output.out.splitlines()
     assert [bool(re.fullmatch(pattern.format(epoch), line)) for epoch, line in enumerate(lines, 1)] == [True, True]
     assert output.err == ""
@@ -383,6 +383,21 @@ def test_line_is_seen_when_the_epoch_ends(config: TrainingConfig, monkeypatch: p
     assert {1, 2} <= set(pipe.flushed)
 
 
+def test_board_and_report_lie_beside_the_state(config: TrainingConfig) -> None:
+    """A run leaves its log for TensorBoard and its report in its folder."""
+    train(config.model_copy(update={"tensorboard": True, "report": True}))
+
+    assert list((config.folder() / "tensorboard").glob("events.out.tfevents.*"))
+    assert "Loss and accuracy" in (config.folder() / "report" / "report.md").read_text()
+
+
+def test_run_folder_has_a_name(config: TrainingConfig) -> None:
+    """Without one, a run's folder is named for the model and the recipe."""
+    unnamed = config.model_copy(update={"run_folder": None, "model": "mine"})
+
+    assert unnamed.folder() == Path("runs/mine-best")
+
+
 def test_bar_on_a_terminal(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a bar shows how far the epoch is, and what loss and accuracy are so far."""
     terminal = Terminal()
@@ -393,4 +408,4 @@ def test_bar_on_a_terminal(config: TrainingConfig, monkeypatch: pytest.MonkeyPat
     shown = terminal.getvalue()
     assert "epoch 1/2" in shown
     assert "epoch 2/2" in shown
-    assert re.search(r"/15 .*accuracy=\d+\.\d%, loss=\d\.\d{3}", shown)
+    assert re.search(r"/150 .* images/s.*accuracy=\d+\.\d%, loss=\d\.\d{3}", shown)

@@ -29,7 +29,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_repository_is_made() -> None:
     """A repository that is not there yet is made, with the folders above it."""
     with folder_of_an_ordinary_user() as folder:
-        check_writable(folder / "new" / "repository")
+        check_writable(folder / "new" / "repository", "quick")
 
         assert (folder / "new" / "repository").is_dir()
 
@@ -40,8 +40,28 @@ def test_repository_that_cannot_be_written() -> None:
         folder.chmod(0o500)
 
         with pytest.raises(PermissionError) as caught:
-            check_writable(folder)
+            check_writable(folder, "quick")
         assert caught.value.filename == str(folder)
+
+
+def test_model_folder_that_cannot_be_written() -> None:
+    """The folder of the model, where there is one, is tried as well: the version goes into it."""
+    with folder_of_an_ordinary_user() as folder:
+        (folder / "quick").mkdir(mode=0o500)
+
+        with pytest.raises(PermissionError) as caught:
+            check_writable(folder, "quick")
+        assert caught.value.filename == str(folder / "quick")
+
+
+def test_model_folder_that_is_a_file(tmp_path: Path) -> None:
+    """A file in the place of the model's folder is refused at the start, with its path."""
+    (tmp_path / "quick").touch()
+
+    with pytest.raises(NotADirectoryError) as caught:
+        check_writable(tmp_path, "quick")
+
+    assert caught.value.filename == str(tmp_path / "quick")
 
 
 def test_repository_that_is_a_file(tmp_path: Path) -> None:
@@ -50,7 +70,7 @@ def test_repository_that_is_a_file(tmp_path: Path) -> None:
     path.touch()
 
     with pytest.raises(FileExistsError) as caught:
-        check_writable(path)
+        check_writable(path, "quick")
 
     assert caught.value.filename == str(path)
 

@@ -31,6 +31,21 @@ def test_schedule_by_hand() -> None:
     assert rates == pytest.approx([4.5, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
 
 
+def test_cosine_by_hand() -> None:
+    """Up in two steps, then half a wave down, steepest in the middle; the step after the last one would be 0."""
+    rates = [lr_schedule(step, steps=6, peak=2.0, warmup_fraction=1 / 3, shape="cosine") for step in range(7)]
+
+    assert rates == pytest.approx([1, 2, 1 + 0.809017, 1 + 0.309017, 1 - 0.309017, 1 - 0.809017, 0], abs=1e-6)
+
+
+def test_constant_stays() -> None:
+    """After its warm-up, if there is one, a constant rate is the peak in every step."""
+    assert [lr_schedule(step, steps=3, peak=2.0, warmup_fraction=0.0, shape="constant") for step in range(3)] == [
+        2.0
+    ] * 3
+    assert lr_schedule(0, steps=4, peak=2.0, warmup_fraction=0.5, shape="constant") == 1.0
+
+
 @pytest.mark.parametrize("warmup_fraction", [0.0, 0.5, 0.99])
 def test_single_step_is_taken_at_the_peak(warmup_fraction: float) -> None:
     """A run of one step has a learning rate, and it is the peak."""
