@@ -44,7 +44,8 @@ class ServerSettings(BaseSettings):
         9464, description="port of http://HOST:PORT/metrics; 0 picks a free one"
     )
     workers: Annotated[int, Field(ge=1)] = Field(
-        1, description="server processes that share the port, each with all models; at most as many as usable CPUs"
+        1,
+        description="server processes that share the port, each with all models; at most one per CPU",
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
     precision: Literal["auto", "fp32", "bf16"] = Field(
