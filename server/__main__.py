@@ -1,17 +1,19 @@
 """`cifarserve-server`: parse the flags, serve until a signal. What prevents a start is one line and a status."""
 
 import sys
-import warnings
+from collections.abc import Coroutine
 from typing import NoReturn
 
+import structlog
 import uvloop
-from PIL import Image
 from pydantic import ValidationError
 
-from server.app import serve
-from server.errors import EngineDied, StartError
+from server.errors import EngineDied, StartError, WorkerDied
 from server.logs import configure_logging
 from server.settings import ServerSettings
+from server.workers import supervise
+
+_log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -21,12 +23,20 @@ def main() -> None:
     except ValidationError as exc:
         _fail(_first_problem(exc), status=2)
     configure_logging(log_format=settings.log_format, level=settings.log_level)
-    # Pictures with too many pixels are refused by name in `server.images`; Pillow need not warn too.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    _log.info("settings", **settings.model_dump(mode="json"))
     try:
-        uvloop.run(serve(settings))
-    except (StartError, EngineDied) as exc:
+        uvloop.run(_running(settings))
+    except (StartError, EngineDied, WorkerDied) as exc:
         _fail(str(exc), status=1)
+
+
+def _running(settings: ServerSettings) -> Coroutine[None, None, None]:
+    if settings.workers > 1:
+        return supervise(settings, sys.argv[1:])
+    from server.app import serve  # noqa: PLC0415  # a supervisor needs neither gRPC nor Pillow, and no second for them
+    from server.roles import Alone  # noqa: PLC0415  # likewise
+
+    return serve(settings, Alone(settings))
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import gc
-import os
-import signal
+import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from PIL import Image
 
 from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2, classifier_pb2_grpc
 from models.repository import Repository
@@ -28,38 +28,42 @@ from server.engines import EngineInfo
 from server.engines.local import Death, LocalEngine, LocalEngineSettings
 from server.engines.processes import EngineProcesses
 from server.engines.restarting import RestartingEngine
-from server.errors import EngineDied, StartError
+from server.errors import EngineDied
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
-from server.metrics import Metrics, metrics_page
+from server.metrics import Metrics
 from server.operations import Operations
+from server.ports import cannot_listen
+from server.roles import Role
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
+from server.stopping import Stop
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_FORCED_EXIT_STATUS = 1
 _FILE_THREADS = 2
 _GC_THRESHOLDS = (50_000, 20, 20)  # by default there was a search every 18 requests
 
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
+async def serve(settings: ServerSettings, role: Role) -> None:
+    """Serve until the role says that it is time to end, then drain and return.
 
     Raises:
         StartError: the server cannot start as `settings` say.
         EngineDied: an engine cannot go on; what could be answered was.
     """
-    _log.info("settings", **settings.model_dump(mode="json"))
-    stop = _Stop()
+    # Pictures with too many pixels are refused by name in `server.images`; Pillow need not warn too.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    stop = Stop()
+    role.obey(stop)
     # For reading files; the default would go on adding threads for a while, up to four more than there are CPUs.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
-    metrics = Metrics()
+    metrics = Metrics(is_shared=role.is_shared)
     processes = EngineProcesses()
     health = health_aio.HealthServicer()
 
@@ -85,20 +89,13 @@ async def serve(settings: ServerSettings) -> None:
         poll_interval_seconds=settings.poll_interval_seconds,
         on_ready=set_model_health,
     )
-    with (
-        metrics_page(metrics, host=settings.host, port=settings.metrics_port) as metrics_port,
-        _decoder(settings) as decoder,
-    ):
+    with role.showing(metrics) as metrics_address, _decoder(settings) as decoder:
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
         admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
-        async with _listening(settings, servicer, admin, metrics, health) as door, processes, catalog:
+        async with _listening(settings, servicer, admin, metrics, health, role=role) as door, processes, catalog:
             await door.set_health(SERVING)
-            _log.info(
-                "ready",
-                address=f"{settings.host}:{door.port}",
-                metrics=f"http://{settings.host}:{metrics_port}/metrics",
-            )
             _collect_garbage_rarely()
+            role.say_ready(address=f"{settings.host}:{door.port}", metrics=metrics_address)
             await stop.wait()
             await _drain(door, servicer, settings)
     _log.info("stopped")
@@ -128,14 +125,16 @@ async def _listening(
     admin: ModelAdminServicer,
     metrics: Metrics,
     health: health_aio.HealthServicer,
+    *,
+    role: Role,
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
-    metrics.rpcs_inside.set_function(lambda: admission.inside)
+    metrics.watch_rpcs(lambda: admission.inside)
     server = grpc.aio.server(
         interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
         options=[
-            ("grpc.so_reuseport", 0),  # a taken port is an error, not a silent share of its traffic
+            ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
             ("grpc.max_receive_message_length", settings.max_message_bytes),
         ],
     )
@@ -157,10 +156,7 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
     try:
         return server.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError as exc:
-        raise StartError(
-            f"cannot listen on {settings.host}:{settings.port}: the port is taken or the address is not this"
-            " machine's; choose another --port or --host"
-        ) from exc
+        raise cannot_listen(settings.host, settings.port) from exc
 
 
 async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSettings) -> None:
@@ -175,7 +171,7 @@ async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSett
 
 def _decoder(settings: ServerSettings) -> Decoder:
     return Decoder(
-        threads=settings.decode_threads or usable_cpus(),
+        threads=settings.decode_threads or _cpus(settings),
         limits=ImageLimits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_image_pixels),
     )
 
@@ -188,11 +184,16 @@ def _collect_garbage_rarely() -> None:
 
 
 def _lanes(settings: ServerSettings) -> int:
-    return settings.lanes or usable_cpus()
+    return settings.lanes or _cpus(settings)
+
+
+def _cpus(settings: ServerSettings) -> int:
+    """Return this process's share of the CPUs; `--workers` share them without fighting."""
+    return max(1, usable_cpus() // settings.workers)
 
 
 def _engine_factory(
-    settings: ServerSettings, stop: "_Stop", processes: EngineProcesses, metrics: Metrics, *, quiet: bool
+    settings: ServerSettings, stop: Stop, processes: EngineProcesses, metrics: Metrics, *, quiet: bool
 ) -> Callable[[Path], RestartingEngine]:
     def make(folder: Path) -> RestartingEngine:
         model = folder.parent.name
@@ -219,29 +220,3 @@ def _engine_factory(
         )
 
     return make
-
-
-class _Stop:
-    """Why and when the server ends: the first signal, or the death of what it needs. A second signal forces."""
-
-    def __init__(self) -> None:
-        self.failure = ""
-        self._requested = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-
-    def request(self, *, failure: str = "") -> None:
-        """Begin the end; `failure` says what went wrong."""
-        self.failure = self.failure or failure
-        self._requested.set()
-
-    async def wait(self) -> None:
-        """Return when the end was requested."""
-        await self._requested.wait()
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._requested.is_set():
-            _log.warning("forced to stop", signal=number.name)
-            os._exit(_FORCED_EXIT_STATUS)
-        _log.info("stopping", signal=number.name)
-        self.request()

@@ -15,6 +15,7 @@ ServingError               a request failed
 └── EngineFailed           the forward pass failed
 StartError                 the server cannot start; ends the process with one line
 EngineDied                 the server cannot go on; ends the process with one line
+WorkerDied                 one of several server processes ended by itself; ends the others, with one line
 """
 
 
@@ -84,3 +85,7 @@ class StartError(Exception):
 
 class EngineDied(Exception):
     """An engine cannot go on; the server ends too, to be started afresh. The message says why."""
+
+
+class WorkerDied(Exception):
+    """One of several server processes ended by itself; all end, to be started afresh. The message says why."""

@@ -17,6 +17,9 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from server.batcher import BatchRecord
 from server.errors import StartError
@@ -56,9 +59,15 @@ class ServedInfo(NamedTuple):
 
 
 class Metrics:
-    """All metrics of one server, in a registry of their own."""
+    """All metrics of one server process, in a registry of their own.
 
-    def __init__(self) -> None:
+    When they are shared, several processes write into the files of PROMETHEUS_MULTIPROC_DIR, which must
+    be set before this module is imported; see `workers_registry`.
+    """
+
+    def __init__(self, *, is_shared: bool = False) -> None:
+        self._is_shared = is_shared
+        self._watched: dict[Gauge, Callable[[], float]] = {}
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -104,10 +113,17 @@ class Metrics:
             registry=self.registry,
         )
         self.rpcs_inside = Gauge(
-            "cifarserve_rpcs_inside", "RPCs that were let in and are not finished", registry=self.registry
+            "cifarserve_rpcs_inside",
+            "RPCs that were let in and are not finished",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.queue_items = Gauge(
-            "cifarserve_queue_items", "Images that wait for the engine", ("model",), registry=self.registry
+            "cifarserve_queue_items",
+            "Images that wait for the engine",
+            ("model",),
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.images = Counter(
             "cifarserve_images",
@@ -123,12 +139,14 @@ class Metrics:
             "1 for each model that is being served",
             ("model", "version", "digest", "device", "precision", "layout"),
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self.pass_seconds = Gauge(
             "cifarserve_pass_seconds",
             "What a forward pass cost when the model was loaded, nothing else under way",
             ("model", "batch_size"),
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self.model_loads = Counter(
             "cifarserve_model_loads", "Versions loaded: success, or failure", ("outcome",), registry=self.registry
@@ -147,7 +165,11 @@ class Metrics:
             registry=self.registry,
         )
         self.model_version = Gauge(
-            "cifarserve_model_version", "The version that answers; 0: none", ("model",), registry=self.registry
+            "cifarserve_model_version",
+            "The version that answers, of several workers' the lowest; 0: none",
+            ("model",),
+            registry=self.registry,
+            multiprocess_mode="livemin",
         )
         self.model_swaps = Counter(
             "cifarserve_model_swaps",
@@ -194,7 +216,8 @@ class Metrics:
     def observe_swap(self, model: str, *, old: ServedInfo | None, new: ServedInfo | None) -> None:
         """Show which version answers from now on; None: none."""
         if old:
-            self.model_info.remove(model, *old)
+            self.model_info.labels(model, *old).set(0)
+            self._remove(self.model_info, model, *old)
         if new:
             self.model_info.labels(model, *new).set(1)
         self.model_version.labels(model).set(new.version if new else 0)
@@ -208,30 +231,77 @@ class Metrics:
 
     def forget(self, model: str) -> None:
         """Show nothing more of a model that is gone."""
+        self._watched.pop(self.queue_items.labels(model), None)
         for gauge in (self.model_version, self.queue_items):
-            with contextlib.suppress(KeyError):
-                gauge.remove(model)
-        self.pass_seconds.remove_by_labels({"model": model})
+            gauge.labels(model).set(0)
+            self._remove(gauge, model)
+        if not self._is_shared:
+            self.pass_seconds.remove_by_labels({"model": model})
 
     def watch_queue(self, model: str, items: Callable[[], float]) -> None:
-        """Read the length of a model's queue whenever the page is fetched."""
-        self.queue_items.labels(model).set_function(items)
+        """Read the length of a model's queue whenever the page is fetched, or `write_watched` is called."""
+        self._watch(self.queue_items.labels(model), items)
+
+    def watch_rpcs(self, inside: Callable[[], float]) -> None:
+        """Read the number of RPCs inside whenever the page is fetched, or `write_watched` is called."""
+        self._watch(self.rpcs_inside, inside)
+
+    def write_watched(self) -> None:
+        """Write what is watched where the other processes' page finds it; needed when metrics are shared."""
+        for gauge, read in self._watched.items():
+            gauge.set(read())
+
+    def _watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        if self._is_shared:  # another process serves the page, and cannot call a function of this one
+            self._watched[gauge] = read
+        else:
+            gauge.set_function(read)
+
+    def _remove(self, gauge: Gauge, *labels: object) -> None:
+        if not self._is_shared:  # from a file nothing can be removed
+            gauge.remove(*labels)
+
+
+def workers_registry(folder: str) -> CollectorRegistry:
+    """Return the metrics of all processes that were started with PROMETHEUS_MULTIPROC_DIR=`folder`, added up."""
+    registry = CollectorRegistry()
+    registry.register(_WorkersCollector(folder))
+    return registry
+
+
+def forget_worker(folder: str, pid: int) -> None:
+    """Leave out the gauges of a process that has ended; what it counted stays."""
+    mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]
+
+
+class _WorkersCollector(Collector):
+    """Leaves out versions that answer no more, which no process can remove from its file."""
+
+    def __init__(self, folder: str) -> None:
+        self._files = MultiProcessCollector(None, path=folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what the page shows."""
+        for metric in self._files.collect():  # type: ignore[no-untyped-call]
+            if metric.name == "cifarserve_model_info":
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            yield metric
 
 
 @contextlib.contextmanager
-def metrics_page(metrics: Metrics, *, host: str, port: int) -> Iterator[int]:
-    """Serve http://host:port/metrics from a thread of its own; yields the port, also when `port` is 0.
+def metrics_page(registry: CollectorRegistry, *, host: str, port: int) -> Iterator[str]:
+    """Serve http://host:port/metrics from a thread of its own; yields the address, also when `port` is 0.
 
     Raises:
         StartError: the port is taken or the address is not this machine's.
     """
     try:
-        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+        server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as exc:
         fix = "; choose another --metrics-port" if exc.errno == errno.EADDRINUSE else ""
         raise StartError(f"metrics address {host}:{port}: {exc.strerror}{fix}") from exc
     try:
-        yield server.server_port
+        yield f"http://{host}:{server.server_port}/metrics"
     finally:
         server.shutdown()
         server.server_close()

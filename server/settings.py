@@ -43,12 +43,17 @@ class ServerSettings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         9464, description="port of http://HOST:PORT/metrics; 0 picks a free one"
     )
+    workers: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="server processes that share the port, each with all models; at most one per CPU",
+    )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: the fastest on this machine that the checkpoint's card allows"
     )
     lanes: Annotated[int, Field(ge=0, le=64)] = Field(
-        0, description="batches of one model computed side by side; 0: as many as CPUs that this process may use"
+        0,
+        description="batches of one model computed side by side in each worker; 0: as many as its share of the CPUs",
     )
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="most images in one forward pass")
     max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
@@ -69,7 +74,7 @@ class ServerSettings(BaseSettings):
         description="MiB of pictures as sent that may be held per model until answered; beyond it RESOURCE_EXHAUSTED",
     )
     decode_threads: Annotated[int, Field(ge=0, le=64)] = Field(
-        0, description="threads for big pictures; 0: as many as CPUs that this process may use"
+        0, description="threads for big pictures in each worker; 0: as many as its share of the CPUs"
     )
     drain_delay_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0, description="after SIGTERM: how long to go on serving with health NOT_SERVING before refusing new work"

@@ -109,11 +109,12 @@ def run_to_its_end(*flags: str | Path) -> Ended:
 
 def engines_of(pid: int) -> list[int]:
     """Return the numbers of the engines of the server `pid`, the newest last: children of its only child."""
-    [zygote] = _children_of(pid)
-    return _children_of(zygote)
+    [zygote] = children_of(pid)
+    return children_of(zygote)
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Return the numbers of a process's children, the newest last."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

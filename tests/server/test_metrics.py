@@ -1,7 +1,13 @@
+import os
+import subprocess
+import sys
 import urllib.request
+from collections.abc import Callable
+from pathlib import Path
 
 from server.batcher import BatchRecord, DispatchReason, PassFailure
-from server.metrics import Metrics, PredictRecord, metrics_page
+from server.metrics import Metrics, PredictRecord, forget_worker, metrics_page, workers_registry
+from tests.server.process import ROOT
 
 NAMES = (
     "cifarserve_requests_total",
@@ -33,8 +39,66 @@ def test_page_shows_what_was_counted() -> None:
         PredictRecord("quick", 2, ["cat", "cat"], invalid=1, failed=0, decode_seconds=0, total_seconds=0)
     )
     metrics.watch_queue("quick", lambda: 3)
-    with metrics_page(metrics, host="127.0.0.1", port=0) as port:
-        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    with metrics_page(metrics.registry, host="127.0.0.1", port=0) as address:
+        page = urllib.request.urlopen(address).read().decode()  # noqa: S310  # a page of our own
 
     for name in NAMES:
         assert name in page
+
+
+# What a worker does; it prints its number, and ends when its input does.
+WORKER = """
+import os, sys
+from server.metrics import Metrics, ServedInfo
+metrics = Metrics(is_shared=True)
+old, new = ServedInfo(1, "aa", "cpu", "bf16"), ServedInfo(int(sys.argv[1]), "bb", "cpu", "bf16")
+metrics.observe_swap("quick", old=None, new=old)
+metrics.observe_swap("quick", old=old, new=new)
+metrics.requests.labels("Predict", "OK").inc(5)
+metrics.request_seconds.labels("Predict").observe(0.001)
+metrics.watch_queue("quick", lambda: 3)
+metrics.watch_queue("gone", lambda: 9)
+metrics.write_watched()
+metrics.forget("gone")
+metrics.write_watched()
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_page_of_several_processes_adds_up(tmp_path: Path) -> None:
+    """What all processes counted is added; gauges are those of processes that live, and of versions that answer."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, version],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for version in ("2", "3")
+    ]  # fmt: skip
+    try:
+        pids = [int(process.stdout.readline()) for process in processes if process.stdout]
+        value = workers_registry(str(tmp_path)).get_sample_value
+        both = [
+            value("cifarserve_requests_total", {"method": "Predict", "code": "OK"}),
+            value("cifarserve_request_seconds_count", {"method": "Predict"}),
+            value("cifarserve_queue_items", {"model": "quick"}),
+            value("cifarserve_queue_items", {"model": "gone"}),
+            value("cifarserve_model_version", {"model": "quick"}),
+        ]
+        infos = [_info(value, version) for version in ("1", "2", "3")]
+    finally:
+        for process in processes:
+            process.communicate()
+    forget_worker(str(tmp_path), pids[0])
+
+    assert both == [10, 2, 6, 0, 2]
+    assert infos == [None, 1, 1]
+    assert value("cifarserve_queue_items", {"model": "quick"}) == 3
+    assert value("cifarserve_requests_total", {"method": "Predict", "code": "OK"}) == 10
+
+
+def _info(value: Callable[[str, dict[str, str]], float | None], version: str) -> float | None:
+    digest = "aa" if version == "1" else "bb"
+    labels = {"model": "quick", "version": version, "digest": digest, "device": "cpu", "precision": "bf16"}
+    return value("cifarserve_model_info", labels)
