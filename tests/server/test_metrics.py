@@ -51,7 +51,7 @@ WORKER = """
 import os, sys
 from server.metrics import Metrics, ServedInfo
 metrics = Metrics(is_shared=True)
-old, new = ServedInfo(1, "aa", "cpu", "bf16"), ServedInfo(int(sys.argv[1]), "bb", "cpu", "bf16")
+old, new = ServedInfo(1, "aa", "cpu", "bf16", "blocked"), ServedInfo(int(sys.argv[1]), "bb", "cpu", "bf16", "blocked")
 metrics.observe_swap("quick", old=None, new=old)
 metrics.observe_swap("quick", old=old, new=new)
 metrics.requests.labels("Predict", "OK").inc(5)
