@@ -23,7 +23,6 @@ def held_port(host: str, port: int) -> Iterator[int]:
         with socket.socket(family) as alone:
             alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no obstacle
             alone.bind(address)
-            alone.listen()
             address = alone.getsockname()
         holder = _bound(family, address)
     except OSError as exc:

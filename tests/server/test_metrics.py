@@ -100,5 +100,12 @@ def test_page_of_several_processes_adds_up(tmp_path: Path) -> None:
 
 def _info(value: Callable[[str, dict[str, str]], float | None], version: str) -> float | None:
     digest = "aa" if version == "1" else "bb"
-    labels = {"model": "quick", "version": version, "digest": digest, "device": "cpu", "precision": "bf16"}
+    labels = {
+        "model": "quick",
+        "version": version,
+        "digest": digest,
+        "device": "cpu",
+        "precision": "bf16",
+        "layout": "blocked",
+    }
     return value("cifarserve_model_info", labels)

@@ -30,6 +30,7 @@ _BEGIN = "import json, signal, socket, sys; link = socket.socket(fileno=0); plac
 WAITS = "link.send(b'R'); link.recv(1)"
 REFUSES = "link.send(b'Fthe repository is gone'); sys.exit(1)"
 CRASHES = "sys.exit(3)"
+LEAVES = "sys.exit(0)"
 HANGS = "link.send(b'R'); signal.pause()"
 NEVER_READY = "link.recv(1)"
 
@@ -68,15 +69,20 @@ async def test_ready_when_all_are_ready(tmp_path: Path) -> None:
 async def test_one_that_is_not_ready_holds_all(tmp_path: Path) -> None:
     """A worker that still loads makes the server not ready, whatever the others say."""
     heard = Heard()
-    behavior = f"place['number'] == 1 and link.send(b'R'); {NEVER_READY}"
+    behavior = f"place['number'] == 1 and (link.send(b'R'), sys.exit(3)); {NEVER_READY}"
     async with stand_ins(heard, behavior, folder=tmp_path):
-        pass
+        await eventually(lambda: bool(heard.failures), within_seconds=30)  # so it was heard that one was ready
 
-    assert (heard.ready, heard.failures) == (0, [])
+    assert heard.ready == 0
 
 
 @pytest.mark.parametrize(
-    ("behavior", "reason"), [(REFUSES, "the repository is gone"), (CRASHES, "worker 1 ended by itself with status 3")]
+    ("behavior", "reason"),
+    [
+        (REFUSES, "the repository is gone"),
+        (CRASHES, "worker 1 ended by itself with status 3"),
+        (LEAVES, "worker 1 ended by itself with status 0"),
+    ],
 )
 async def test_end_of_a_worker_is_told_with_its_reason(tmp_path: Path, behavior: str, reason: str) -> None:
     """A worker that ends by itself is a failure; its own words are passed on, where there are any."""
