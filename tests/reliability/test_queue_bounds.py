@@ -20,6 +20,7 @@ _PLACES = 40
 _FLAGS = (
     *("--max-queue-items", str(_PLACES), "--max-images-per-request", "8"),
     *("--max-queue-mib", "1", "--max-message-bytes", "1000000"),
+    *("--lanes", "1"),  # what comes behind a batch then stays in the queue
 )
 _TOO_MANY = 25
 
