@@ -88,6 +88,7 @@ async def serve(settings: ServerSettings, role: Role) -> None:
         control=settings.model_control,
         poll_interval_seconds=settings.poll_interval_seconds,
         on_ready=set_model_health,
+        on_failure=lambda reason: stop.request(failure=reason),
     )
     with role.showing(metrics) as metrics_address, _decoder(settings) as decoder:
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
