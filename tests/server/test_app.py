@@ -223,7 +223,7 @@ def test_unknown_architecture_is_one_line(tmp_path: Path) -> None:
     result = start("--repository", tmp_path)
 
     assert result.returncode == 1
-    assert "unknown architecture 'alexnet': expected one of quick, whitened" in last_line(result)
+    assert "unknown architecture 'alexnet': expected one of basic_cnn, " in last_line(result)
 
 
 def test_help_names_every_flag_with_its_default() -> None:
