@@ -44,7 +44,6 @@ SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_n
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_FILE_THREADS = 2
 _GC_THRESHOLDS = (50_000, 20, 20)  # by default there was a search every 18 requests
 
 _log = structlog.get_logger(__name__)
@@ -61,8 +60,8 @@ async def serve(settings: ServerSettings, role: Role) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     stop = Stop()
     role.obey(stop)
-    # For reading files; the default would go on adding threads for a while, up to four more than there are CPUs.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
+    # Files are read one after the other; a pool of more threads would add them at moments that nobody can foresee.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1, thread_name_prefix="files"))
     metrics = Metrics(is_shared=role.is_shared)
     processes = EngineProcesses()
     health = health_aio.HealthServicer()

@@ -121,7 +121,7 @@ class LocalEngine:
         if self._process >= 0:
             await _end(self._process)
             os.close(self._process)
-        os.close(self._batches.descriptor)
+        self._batches.close()
 
     @property
     def pid(self) -> int:
@@ -136,6 +136,8 @@ class LocalEngine:
     async def predict(self, images: Sequence[Pixels]) -> list[Scores]:
         """Return the scores of each picture: see `Engine.predict`."""
         async with self._free:
+            if self._leaving:
+                raise EngineLost("the engine's process is gone; try again")
             number = next(number for number in range(self._slots) if number not in self._answers)
             slot = self._batches.slots[number]
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -38,7 +38,7 @@ class SharedBatches:
     """Slots in anonymous memory that another process can map by its file descriptor."""
 
     def __init__(self, descriptor: int, *, max_batch_size: int, slots: int) -> None:
-        """Map the memory behind `descriptor`, which stays the caller's to close."""
+        """Map the memory behind `descriptor`, which `close` closes."""
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, slots * _slot_bytes(max_batch_size))
         self.slots = tuple(_slot(self._memory, number, max_batch_size) for number in range(slots))
@@ -49,6 +49,15 @@ class SharedBatches:
         descriptor = os.memfd_create("cifarserve-batches")
         os.ftruncate(descriptor, slots * _slot_bytes(max_batch_size))
         return cls(descriptor, max_batch_size=max_batch_size, slots=slots)
+
+    def close(self) -> None:
+        """Give the memory back as soon as nobody holds a slot any more.
+
+        The mapping holds a descriptor of its own, which would else stay until the garbage collector finds it.
+        """
+        os.close(self.descriptor)
+        self.slots = ()
+        del self._memory
 
 
 def _slot_bytes(max_batch_size: int) -> int:

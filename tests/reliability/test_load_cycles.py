@@ -82,8 +82,7 @@ async def test_cycles_leave_nothing_behind(tmp_path: Path, scale: Scale, figure:
 
     assert (successes, failures) == (cycles / 2, cycles / 2)
     settled = samples[min(_WARM_UP, cycles // 2) :]
-    # gRPC's own pool has a thread more in some moments; a leak would be one for each cycle.
-    assert max(sample.threads for sample in settled) <= settled[0].threads + 2
+    assert max(sample.threads for sample in settled) <= settled[0].threads
     assert max(sample.descriptors for sample in settled) <= settled[0].descriptors + 1
     assert len({sample.processes for sample in settled}) == 1
     slope = float(np.polyfit(range(len(settled)), [sample.memory_mib for sample in settled], 1)[0])

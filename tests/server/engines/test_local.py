@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -149,3 +150,34 @@ async def test_absent_gpu_is_an_error(repository: Path, processes: EngineProcess
 
     with pytest.raises(StartError, match="--device cuda:7: this machine has"):
         await LocalEngine(wanted, processes, on_death=deaths.append).__aenter__()
+
+
+def descriptors() -> set[str]:
+    """What this process has open."""
+    return set(os.listdir("/proc/self/fd"))
+
+
+async def test_descriptors_are_closed_without_the_garbage_collector(
+    repository: Path, tmp_path: Path, processes: EngineProcesses
+) -> None:
+    """An engine that ended, or never became ready, has nothing open any more, though somebody still holds it."""
+    good = LocalEngine(settings(repository / "quick" / "2"), processes, on_death=lambda _: None)
+    bad = LocalEngine(settings(tmp_path / "nothing"), processes, on_death=lambda _: None)
+    gc.disable()
+    try:
+        before = descriptors()
+        async with good:
+            await good.predict(pictures(2))
+        with pytest.raises(CheckpointDamaged):
+            await bad.__aenter__()
+        assert descriptors() == before
+    finally:
+        gc.enable()
+
+
+async def test_an_ended_engine_says_so(repository: Path, processes: EngineProcesses) -> None:
+    """A batch for an engine that has been left is lost, which callers may try again."""
+    async with LocalEngine(settings(repository / "quick" / "2"), processes, on_death=lambda _: None) as engine:
+        pass
+    with pytest.raises(EngineLost, match="process is gone"):
+        await engine.predict(pictures(1))
