@@ -17,7 +17,7 @@ from torch import nn
 
 from models import registry
 from models.card import Card
-from models.durable import sync_folder, write_durably
+from models.durable import replace_durably, sync_folder, write_durably
 from models.errors import CheckpointDamaged, Fault
 from models.repository import next_version
 from models.verification import CARD_FILE, WEIGHTS_FILE, read_card, read_weights
@@ -72,10 +72,7 @@ def update_card(folder: Path, card: Card) -> None:
     Raises:
         OSError: the folder cannot be written; the old card is still there.
     """
-    with _staging_folder(folder) as staging:
-        write_durably(staging / CARD_FILE, card.model_dump_json(indent=2).encode())
-        (staging / CARD_FILE).rename(folder / CARD_FILE)
-    sync_folder(folder)
+    replace_durably(folder / CARD_FILE, card.model_dump_json(indent=2).encode())
 
 
 def load(folder: Path, *, device: torch.device) -> Checkpoint:

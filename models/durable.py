@@ -3,10 +3,14 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+# What a killed writer leaves behind begins with this.
+WRITING_PREFIX = ".writing-"
 
-def write_durably(path: Path, content: bytes) -> None:
+
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a new file and flush it to the disk; its folder is flushed by `sync_folder`."""
     with path.open("wb") as file:
         file.write(content)
@@ -14,23 +18,33 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, content: bytes) -> None:
+def replace_durably(path: Path, content: bytes | memoryview) -> None:
     """Put `content` in the place of a file, in one step: a reader sees the old content or the new.
 
     Raises:
-        OSError: the folder cannot be written; the old file is still there, and nothing else is left.
+        OSError: the folder cannot be written, or its disk is full; it names `path`. The old file is still there, and
+            nothing else is left.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with _beside(path) as writing:
+            write_durably(writing, content)
+            writing.chmod(0o644)  # mkstemp's 0600 would hide it from a server under another user
+            writing.rename(path)
+        sync_folder(path.parent)
+    except OSError as exc:  # a write to a full disk does not say which file it was for
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A new file in the same folder, which is gone at the end unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(prefix=WRITING_PREFIX, dir=path.parent)
     os.close(descriptor)
     try:
-        write_durably(Path(name), content)
-        Path(name).chmod(0o644)  # mkstemp's 0600 would hide it from a server under another user
-        Path(name).rename(path)
-    except BaseException:
+        yield Path(name)
+    finally:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    sync_folder(path.parent)
+            Path(name).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

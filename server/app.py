@@ -80,7 +80,6 @@ async def serve(settings: ServerSettings, role: Role) -> None:
             max_queue_items=settings.max_queue_items,
             max_queue_bytes=settings.max_queue_mib * 2**20,
             max_stall_seconds=settings.max_stall_seconds,
-            max_batches_under_way=_lanes(settings) + 1,
             lanes=_lanes(settings),
         ),
         metrics=metrics,

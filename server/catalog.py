@@ -45,10 +45,10 @@ class Catalog:
         make_quiet_engine: Callable[[Path], Engine] | None = None,
         limits: BatchLimits,
         metrics: Metrics,
+        on_failure: Callable[[str], None],
         control: ModelControl = ModelControl.NONE,
         poll_interval_seconds: float = 1.0,
         on_ready: Callable[[str, bool], Awaitable[None]] = _nobody_asked,
-        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Find the models.
 
@@ -59,10 +59,10 @@ class Catalog:
             make_quiet_engine: the same, for one that loads beside models that answer; None: no difference.
             limits: for every model's queue.
             metrics: is told of batches, loads and queues.
+            on_failure: is told why the server cannot go on, when an engine is broken or stuck.
             control: what is followed after the start.
             poll_interval_seconds: how often the repository is looked at.
             on_ready: is told when a model begins or ceases to answer.
-            on_failure: is told why the server cannot go on, when an engine is broken or stuck.
 
         Raises:
             StartError: there is no repository, no model, or no such default.

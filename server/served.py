@@ -24,7 +24,6 @@ class BatchLimits:
     max_queue_items: int
     max_queue_bytes: int = 2**63
     max_stall_seconds: float = 60.0
-    max_batches_under_way: int = 1
     lanes: int = 1
 
 
@@ -95,7 +94,7 @@ async def serve_version(
             max_queue_bytes=limits.max_queue_bytes,
             max_stall_seconds=limits.max_stall_seconds,
             known_good=[_GREY],
-            max_batches_under_way=limits.max_batches_under_way,
+            max_batches_under_way=limits.lanes + 1,
             lanes=limits.lanes,
             pass_seconds=[engine.info.pass_seconds(size) for size in range(limits.max_batch_size + 1)].__getitem__,
             observe=observe,

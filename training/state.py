@@ -4,20 +4,18 @@ Knows files, not training: what a state holds is the learner's business.
 """
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from models.durable import WRITING_PREFIX, replace_durably
 from training.errors import StateMismatch
 
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{5,}))?\.pt")
 _BEST = "best.pt"
-_WRITING = ".writing-"
 
 
 class RunFolder:
@@ -38,9 +36,9 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         path = self.path / (f"epoch-{epoch:04}" + (f"-step-{step:05}" if step else "") + ".pt")
-        _write_whole(path, buffer.getbuffer())
+        replace_durably(path, buffer.getbuffer())
         if best:
-            _write_whole(self.path / _BEST, buffer.getbuffer())
+            replace_durably(self.path / _BEST, buffer.getbuffer())
         for old in self._states()[: -self._keep]:
             old.unlink()
         return path
@@ -72,7 +70,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove every state."""
-        for path in [*self._states(), self.path / _BEST, *self.path.glob(_WRITING + "*")]:
+        for path in [*self._states(), self.path / _BEST, *self.path.glob(WRITING_PREFIX + "*")]:
             path.unlink(missing_ok=True)
 
     def _states(self) -> list[Path]:
@@ -83,16 +81,3 @@ def _position(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
     assert match is not None  # noqa: S101 - only names that match get here
     return int(match[1]), int(match[2] or 0)
-
-
-def _write_whole(path: Path, content: memoryview) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=_WRITING, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError as exc:
-        Path(name).unlink(missing_ok=True)
-        raise OSError(exc.errno, exc.strerror, str(path)) from exc

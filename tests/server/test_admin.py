@@ -42,6 +42,7 @@ async def catalog(repository: Path, tmp_path: Path, engines: FakeEngines) -> Asy
         make_engine=engines,
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=Metrics(),
+        on_failure=pytest.fail,
         control=ModelControl.POLL,
         poll_interval_seconds=3600,
     )

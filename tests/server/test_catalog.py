@@ -41,6 +41,7 @@ def make_catalog(
         make_engine=engine,
         limits=LIMITS,
         metrics=metrics or Metrics(),
+        on_failure=pytest.fail,
         control=control,
         poll_interval_seconds=0.01,
         on_ready=on_ready,

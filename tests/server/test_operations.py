@@ -39,6 +39,7 @@ def make_catalog(own: Path, engines: FakeEngines, control: ModelControl) -> Cata
         make_engine=engines,
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=Metrics(),
+        on_failure=pytest.fail,
         control=control,
         poll_interval_seconds=3600,
     )

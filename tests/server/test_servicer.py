@@ -57,6 +57,7 @@ async def service(repository: Path) -> AsyncIterator[Service]:
         make_engine=lambda folder: engine,  # noqa: ARG005
         limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
         metrics=metrics,
+        on_failure=pytest.fail,
     )
     decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6))
     servicer = ClassifierServicer(catalog, decoder, metrics, max_images=8)
@@ -184,6 +185,8 @@ async def test_full_queue_refuses_with_a_time_to_retry(service: Service) -> None
     request = pb.PredictRequest(images=[picture(0)])
     accepted = [asyncio.ensure_future(service.stub.Predict(request))]
     await eventually(lambda: len(service.engine.batches) == 1)
+    accepted += [asyncio.ensure_future(service.stub.Predict(request)) for _ in range(4)]
+    await eventually(lambda: len(service.engine.batches) == 2)  # a full batch is put in place behind the first one
     accepted += [asyncio.ensure_future(service.stub.Predict(request)) for _ in range(8)]
     await eventually(lambda: service.count("cifarserve_queue_items", model="quick") == 8)
     failure = await failure_of(service.stub.Predict(request))
@@ -192,7 +195,7 @@ async def test_full_queue_refuses_with_a_time_to_retry(service: Service) -> None
 
     assert failure.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(dict(failure.trailing_metadata() or ())["grpc-retry-pushback-ms"]) >= 1
-    assert len(answers) == 9
+    assert len(answers) == 13
 
 
 async def test_expired_deadline_is_never_executed(service: Service) -> None:

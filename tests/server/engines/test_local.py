@@ -152,9 +152,9 @@ async def test_absent_gpu_is_an_error(repository: Path, processes: EngineProcess
         await LocalEngine(wanted, processes, on_death=deaths.append).__aenter__()
 
 
-def descriptors() -> set[str]:
+def descriptors() -> set[Path]:
     """What this process has open."""
-    return set(os.listdir("/proc/self/fd"))
+    return set(Path("/proc/self/fd").iterdir())
 
 
 async def test_descriptors_are_closed_without_the_garbage_collector(
