@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks import usage
@@ -59,9 +60,10 @@ async def _soak(server: SharedServer, tally: Tally, *, seconds: float, every: fl
     return samples
 
 
+@pytest.mark.timeout(480)
 async def test_soak(server: SharedServer, scale: Scale, figure: Figure) -> None:
     """T21. Steady load for minutes: 0 errors, less than 1 MB more a minute, p99 at the end as at the beginning."""
-    warm_up, seconds, every = scale.choose(short=(0.5, 2.0, 0.5), full=(40.0, 110.0, 5.0))
+    warm_up, seconds, every = scale.choose(short=(0.5, 2.0, 0.5), full=(40.0, 300.0, 10.0))
     answered = server.metric("cifarserve_requests_total", method="Predict", code="OK")
     async with (
         grpc.aio.insecure_channel(server.address) as channel,
