@@ -200,6 +200,7 @@ def _engine_factory(
             folder=str(folder),
             device=settings.device,
             precision=settings.precision,
+            compile=settings.compile,
             lanes=_lanes(settings),
             max_batch_size=settings.max_batch_size,
             log_format=settings.log_format,

@@ -51,6 +51,10 @@ class ServerSettings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: the fastest on this machine that the checkpoint's card allows"
     )
+    compile: bool = Field(
+        default=False,
+        description="also try networks compiled by TorchInductor: starts about 20 s later for each model, needs g++",
+    )
     lanes: Annotated[int, Field(ge=0, le=64)] = Field(
         0,
         description="batches of one model computed side by side in each worker; 0: as many as its share of the CPUs",

@@ -25,7 +25,7 @@ class EngineInfo:
     Attributes:
         device: such as "cpu" or "cuda:0".
         precision: the floating type of the forward pass, such as "bf16".
-        layout: how activations lie in memory, "channels_last" or "blocked"; see `models.variants`.
+        layout: how activations lie in memory, "channels_last", "blocked" or "compiled"; see `models.variants`.
         batch_seconds: the measured seconds of one forward pass, by batch size.
     """
 

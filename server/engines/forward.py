@@ -4,6 +4,8 @@ Chooses between the devices' passes, `server.engines.cpu` and `server.engines.cu
 """
 
 import itertools
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,23 +70,28 @@ class _Pass(Protocol):
 class Forward:
     """One network, ready to compute batches in shared slots."""
 
-    def __init__(self, folder: Path, *, device: torch.device, precision: str, layout: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, device: torch.device, precision: str, compiled: bool = False, layout: str = ""
+    ) -> None:
         """Load the version in `folder`.
 
         Args:
             folder: a version's folder.
             device: where to compute.
             precision: fp32, bf16, or auto for the fastest that the card allows.
+            compiled: try the layout `compiled` too, which takes a while.
             layout: of `models.variants`, or empty for the fastest.
 
         Raises:
             ModelError: the version is damaged, or its architecture is unknown.
+            StartError: this machine cannot compile.
         """
+        if compiled:
+            _require_compiler(device)
         loaded = checkpoint.load(folder, device=device)
         self._device = device
-        choices = itertools.product(
-            _precisions(loaded.card, precision), [layout] if layout else layouts(loaded.network, device)
-        )
+        all_layouts = (*layouts(loaded.network, device), *(["compiled"] if compiled else []))
+        choices = itertools.product(_precisions(loaded.card, precision), [layout] if layout else all_layouts)
         self._passes = {
             variant: _make_pass(loaded, variant, device) for variant in itertools.starmap(_Variant, choices)
         }
@@ -163,6 +170,14 @@ def _precisions(card: Card, wanted: str) -> tuple[str, ...]:
     if wanted == "auto":
         return card.allowed_precisions()
     return (wanted,)
+
+
+def _require_compiler(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise StartError(f"--compile: expected --device cpu, got {device}; CUDA graphs are used there")
+    compiler = os.environ.get("CXX", "g++")  # as TorchInductor looks for it
+    if not shutil.which(compiler):
+        raise StartError(f"--compile: no C++ compiler {compiler!r} found; install one or leave the flag out")
 
 
 def _too_large(slots: Sequence[Slot]) -> StartError:

@@ -36,6 +36,7 @@ class LocalEngineSettings:
         folder: a version's folder.
         device: auto, cpu or cuda[:n].
         precision: auto, fp32 or bf16.
+        compile: also try networks that TorchInductor has compiled.
         lanes: how many batches are computed at the same time, each in one thread.
         max_batch_size: the largest batch that will be given.
         log_format: console or json.
@@ -46,6 +47,7 @@ class LocalEngineSettings:
     folder: str
     device: str
     precision: str
+    compile: bool
     lanes: int
     max_batch_size: int
     log_format: str

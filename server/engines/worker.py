@@ -65,6 +65,7 @@ def run(arguments: dict[str, Any], *, server: socket.socket, memory: int) -> Non
             Path(settings.folder),
             device=select_device(settings.device),
             precision=settings.precision,
+            compiled=settings.compile,
             layout=layout,
         )
         if layout:

@@ -5,6 +5,7 @@ whose process died is back at once, and engines share the memory of what was imp
 computes and never touches a GPU: a process that has cannot be forked safely.
 """
 
+import contextlib
 import gc
 import json
 import logging
@@ -34,7 +35,9 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             control.close()
-            worker.run(json.loads(request), server=socket.socket(fileno=descriptors[0]), memory=descriptors[1])
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a compiler's exit status matters
+            with contextlib.suppress(BrokenPipeError):  # the server is gone: nobody is left to be told
+                worker.run(json.loads(request), server=socket.socket(fileno=descriptors[0]), memory=descriptors[1])
             break
         for descriptor in descriptors:
             os.close(descriptor)

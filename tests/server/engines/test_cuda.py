@@ -168,6 +168,7 @@ async def test_forked_engine_computes_on_the_gpu(repository: Path) -> None:
         folder=str(repository / "quick" / "2"),
         device="cuda",
         precision="fp32",
+        compile=False,
         lanes=2,
         max_batch_size=8,
         log_format="json",

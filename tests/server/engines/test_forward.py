@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_bf16_is_near_fp32(repository: Path, slot: Slot) -> None:
     make_forward(repository, precision="bf16").compute(slot, 8)
 
     assert np.abs(slot.probabilities - exact).max() <= 1e-2
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler on this machine")
+@pytest.mark.timeout(300)
+def test_compiled_network_gives_the_same(repository: Path, slot: Slot) -> None:
+    """What TorchInductor makes of a network has the probabilities of the network."""
+    make_forward(repository).compute(slot, 8)
+    exact = slot.probabilities.copy()
+    forward = Forward(repository / "quick" / "2", device=CPU, precision="fp32", compiled=True, layout="compiled")
+    slot.probabilities[:] = -1
+    forward.compute(slot, 8)
+
+    assert forward.info.layout == "compiled"
+    assert np.abs(slot.probabilities - exact).max() <= 1e-5
+
+
+def test_compiling_needs_a_compiler(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C++ compiler the flag is refused in one line that says what to do."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    with pytest.raises(StartError, match=r"--compile: no C\+\+ compiler 'no-such-compiler' found; install one"):
+        Forward(repository / "quick" / "2", device=CPU, precision="fp32", compiled=True)
 
 
 def test_only_the_rows_asked_for_are_written(repository: Path, slot: Slot) -> None:

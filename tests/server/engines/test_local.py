@@ -26,6 +26,7 @@ def settings(folder: Path, *, device: str = "cpu") -> LocalEngineSettings:
         folder=str(folder),
         device=device,
         precision="fp32",
+        compile=False,
         lanes=2,
         max_batch_size=8,
         log_format="json",
