@@ -8,10 +8,10 @@ from models import checkpoint, registry
 from models.checkpoint import update_card
 from models.variants import prepare
 from models.verification import read_card
-from tests.training.runs import published_by
+from tests.training.runs import published_by, small_run
 from training.assessment import assess, reassess
 from training.calibration import fit_temperature
-from training.config import EvaluationConfig, TrainingConfig
+from training.config import EvaluationConfig
 from training.data import Cifar10, load_cifar10
 from training.errors import DataMissing, Diverged
 from training.evaluation import accuracy, evaluate, measure
@@ -32,22 +32,7 @@ def network() -> nn.Module:
 @pytest.fixture
 def published(tiny_cifar10: Path, tmp_path: Path) -> Published:
     """A version whose card has lost its temperature since it was published."""
-    run = published_by(
-        TrainingConfig(
-            architecture="quick",
-            repository=tmp_path / "models",
-            data=tiny_cifar10,
-            validation_images=50,
-            seed=4,
-            epochs=1,
-            lr=0.01,
-            device="cpu",
-            precision="fp32",
-            run_folder=tmp_path / "run",
-            tensorboard=False,
-            report=False,
-        )
-    )
+    run = published_by(small_run(tiny_cifar10, tmp_path, seed=4, epochs=1))
     checkpoint.update_card(run.folder, run.card.model_copy(update={"temperature": 1.0}))
     return run
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.repository import Repository
+from tests.training.runs import small_run
 from training.config import TrainingConfig
 from training.distributed import World
 from training.errors import UnevenBatch
@@ -21,21 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def config(tiny_cifar10: Path, tmp_path: Path) -> TrainingConfig:
-    return TrainingConfig(
-        architecture="quick",
-        repository=tmp_path / "models",
-        data=tiny_cifar10,
-        validation_images=50,
-        epochs=3,
-        batch_size=50,
-        lr=0.01,
-        device="cpu",
-        precision="fp32",
-        threads=1,
-        run_folder=tmp_path / "run",
-        tensorboard=False,
-        report=False,
-    )
+    return small_run(tiny_cifar10, tmp_path, epochs=3)
 
 
 def test_two_processes_learn_what_one_learns(config: TrainingConfig, tmp_path: Path) -> None:

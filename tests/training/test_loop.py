@@ -14,7 +14,7 @@ from torch import nn
 from models import checkpoint
 from models.repository import Repository
 from models.verification import read_card
-from tests.training.runs import published_by
+from tests.training.runs import published_by, small_run
 from tests.training.tiny_cifar10 import TEST_IMAGES
 from training import learner, loop
 from training.calibration import fit_temperature
@@ -79,20 +79,7 @@ def network() -> nn.Module:
 @pytest.fixture
 def config(tiny_cifar10: Path, tmp_path: Path) -> TrainingConfig:
     """Two epochs of `quick` on the tiny data set, three batches each."""
-    return TrainingConfig(
-        architecture="quick",
-        repository=tmp_path / "models",
-        data=tiny_cifar10,
-        validation_images=50,
-        epochs=2,
-        batch_size=50,
-        lr=0.01,
-        device="cpu",
-        precision="fp32",
-        run_folder=tmp_path / "run",
-        tensorboard=False,
-        report=False,
-    )
+    return small_run(tiny_cifar10, tmp_path, epochs=2)
 
 
 def separable_batches(count: int, *, dtype: torch.dtype = torch.float32) -> list[Batch]:

@@ -12,7 +12,7 @@ import torch
 
 from models import checkpoint
 from models.repository import Repository
-from tests.training.runs import published_by
+from tests.training.runs import published_by, small_run
 from training import loop
 from training.config import TrainingConfig
 from training.data import EpochLoader
@@ -37,23 +37,7 @@ class InterruptedLoader(EpochLoader):
 @pytest.fixture
 def config(tiny_cifar10: Path, tmp_path: Path) -> TrainingConfig:
     """Three epochs of `quick` on the tiny data set, three batches each, with an average and random turns."""
-    return TrainingConfig(
-        architecture="quick",
-        repository=tmp_path / "models",
-        data=tiny_cifar10,
-        validation_images=50,
-        epochs=3,
-        batch_size=50,
-        lr=0.01,
-        ema_decay=0.5,
-        rotate_degrees=10,
-        device="cpu",
-        precision="fp32",
-        threads=1,
-        run_folder=tmp_path / "run",
-        tensorboard=False,
-        report=False,
-    )
+    return small_run(tiny_cifar10, tmp_path, epochs=3, ema_decay=0.5, rotate_degrees=10)
 
 
 def elsewhere(config: TrainingConfig, tmp_path: Path) -> TrainingConfig:
