@@ -59,7 +59,8 @@ proto: setup ## generate the stubs
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
 		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(STUBS) \
 		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
-		proto/cifarserve/v1/classifier.proto proto/cifarserve/v1/admin.proto
+		proto/cifarserve/v1/classifier.proto proto/cifarserve/v1/admin.proto \
+		proto/cifarserve/inference/open_inference.proto
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: setup ## renew requirements/*.txt from pyproject.toml
