@@ -23,6 +23,7 @@ from tests.server.process import ROOT, ServerProcess, engines_of, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "inference.GRPCInferenceService")
 PICTURE = pb.Image(rgb=bytes(range(256)) * 12)
 
 
@@ -57,7 +58,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = health_pb2_grpc.HealthStub(channel)
-        names = ("", "cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "model/quick")
+        names = ("", *SERVICES, "model/quick")
         ready = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]  # type: ignore[attr-defined]  # its types name no methods
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/quick"))  # type: ignore[attr-defined]
         first = await watch.read()
