@@ -46,9 +46,9 @@ def node_packages(package: Path) -> Path:
     return _made("node", (package / "package-lock.json").read_bytes(), install) / "node_modules"
 
 
-def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
-    """Run a client to its end in a clean environment, and return what it printed; fails when it failed."""
-    result = subprocess.run(
+def start(*command: str | Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a client to its end in a clean environment, and return how it ended."""
+    return subprocess.run(
         [str(word) for word in command],
         env={**_outside_environment(), **(environment or {})},
         capture_output=True,
@@ -56,13 +56,13 @@ def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
         timeout=_RUN_SECONDS,
         check=False,
     )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def run_json(*command: str | Path) -> Any:  # noqa: ANN401  # JSON has no one type
-    """Run a client that prints JSON."""
-    return json.loads(run(*command))
+    """Run a client that prints JSON, and return it; fails when the client did."""
+    ended = start(*command)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
 
 
 def _made(name: str, lock: bytes, install: Callable[[Path], None]) -> Path:

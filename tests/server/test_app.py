@@ -66,7 +66,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         second = await watch.read()
         still = await classifier_pb2_grpc.ClassifierServiceStub(channel).Predict(pb.PredictRequest(images=[PICTURE]))
 
-    assert ready == [SERVING] * 4
+    assert ready == [SERVING] * 5
     assert (first.status, second.status) == (SERVING, NOT_SERVING)
     assert len(still.results) == 1
 
@@ -78,7 +78,7 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))  # type: ignore[operator]
         names = {service.name async for answer in call for service in answer.list_services_response.service}
 
-    assert {"cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "grpc.health.v1.Health"} <= names
+    assert {*SERVICES, "grpc.health.v1.Health"} <= names
 
 
 async def test_second_signal_forces_the_end(repository: Path) -> None:
