@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
@@ -47,6 +48,7 @@ from server.streams import Streams
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 _SERVICES = (SERVICE, ADMIN_SERVICE, OPEN_INFERENCE_SERVICE)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -159,7 +161,11 @@ async def _listening(
     admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(servicers.admin, server)
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicers.open_inference, server)
     health_pb2_grpc.add_HealthServicer_to_server(servicers.health, server)
-    reflection.enable_server_reflection((*_SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+    further = [HEALTH_SERVICE, reflection.SERVICE_NAME]
+    if settings.channelz:
+        channelz.add_channelz_servicer(server)
+        further.append(CHANNELZ_SERVICE)
+    reflection.enable_server_reflection((*_SERVICES, *further), server)
     door = _Door(server, _bind(server, settings), servicers.health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()

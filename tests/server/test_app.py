@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -79,6 +80,31 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
         names = {service.name async for answer in call for service in answer.list_services_response.service}
 
     assert {*SERVICES, "grpc.health.v1.Health"} <= names
+
+
+async def calls_that_channelz_tells_of(server: ServerProcess) -> int:
+    """How many calls the server's operators are told of."""
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        get_servers: grpc.aio.UnaryUnaryMultiCallable[object, channelz_pb2.GetServersResponse] = channel.unary_unary(
+            "/grpc.channelz.v1.Channelz/GetServers",
+            request_serializer=channelz_pb2.GetServersRequest.SerializeToString,
+            response_deserializer=channelz_pb2.GetServersResponse.FromString,
+        )
+        return (await get_servers(channelz_pb2.GetServersRequest())).server[0].data.calls_started
+
+
+async def test_channelz_is_not_there_unless_asked_for(server: ServerProcess) -> None:
+    """It tells callers' addresses, so there is no such service without the flag."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await calls_that_channelz_tells_of(server)
+
+    assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_channelz_tells_of_calls(repository: Path) -> None:
+    """With --channelz, operators can look into the server's connections and calls."""
+    async with running_server("--repository", repository, "--default-model", "quick", "--channelz") as server:
+        assert await calls_that_channelz_tells_of(server) > 0
 
 
 async def test_second_signal_forces_the_end(repository: Path) -> None:

@@ -133,7 +133,7 @@ def best_of(response: pb.ModelInferResponse) -> list[int]:
     """The most probable label of each picture."""
     [output], [raw] = response.outputs, response.raw_output_contents
     assert (output.name, output.datatype) == ("probabilities", "FP32")
-    return np.frombuffer(raw, "<f4").reshape(*output.shape).argmax(axis=1).tolist()
+    return [int(best) for best in np.frombuffer(raw, "<f4").reshape(*output.shape).argmax(axis=1)]
 
 
 async def failure_of(call: grpc.aio.UnaryUnaryCall[Any, Any]) -> grpc.aio.AioRpcError:
