@@ -85,7 +85,9 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
 async def calls_that_channelz_tells_of(server: ServerProcess) -> int:
     """How many calls the server's operators are told of."""
     async with grpc.aio.insecure_channel(server.address) as channel:
-        get_servers: grpc.aio.UnaryUnaryMultiCallable[object, channelz_pb2.GetServersResponse] = channel.unary_unary(
+        get_servers: grpc.aio.UnaryUnaryMultiCallable[
+            channelz_pb2.GetServersRequest, channelz_pb2.GetServersResponse
+        ] = channel.unary_unary(
             "/grpc.channelz.v1.Channelz/GetServers",
             request_serializer=channelz_pb2.GetServersRequest.SerializeToString,
             response_deserializer=channelz_pb2.GetServersResponse.FromString,
