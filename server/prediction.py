@@ -5,7 +5,7 @@ Knows no protocol: the doors convert what they were sent, call this, and convert
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.batcher import Answer
 from server.decoding import Decoder, Picture
@@ -13,11 +13,9 @@ from server.engines import Pixels, Scores
 from server.errors import ServingError
 from server.metrics import Metrics, PredictRecord
 from server.served import ServedModel
-from server.statistics import RequestRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(NamedTuple):
     """What became of a request's pictures.
 
     Attributes:
@@ -95,12 +93,10 @@ class Predictor:
             served.statistics.observe_failure(predicted.total_seconds)
             return
         served.statistics.observe_answer(
-            RequestRecord(
-                total_seconds=predicted.total_seconds,
-                decode_seconds=predicted.decode_seconds,
-                queue_seconds=answer.queue_seconds,
-                compute_seconds=answer.compute_seconds,
-            )
+            total_seconds=predicted.total_seconds,
+            decode_seconds=predicted.decode_seconds,
+            queue_seconds=answer.queue_seconds,
+            compute_seconds=answer.compute_seconds,
         )
 
 

@@ -9,6 +9,10 @@ from server.statistics import Total
 def to_statistics(entry: Entry, served: ServedModel) -> pb.ModelStatistics:
     """Return what one version did since it was loaded, for all doors and both entries together."""
     counted = served.statistics
+
+    def stage(seconds: float) -> pb.StatisticDuration:
+        return _duration(Total(counted.answered.count, seconds))
+
     return pb.ModelStatistics(
         name=entry.name_of(served.card.model),
         version=str(served.card.version),
@@ -18,10 +22,10 @@ def to_statistics(entry: Entry, served: ServedModel) -> pb.ModelStatistics:
         inference_stats=pb.InferStatistics(
             success=_duration(counted.answered),
             fail=_duration(counted.failed),
-            queue=_duration(counted.queue),
-            compute_input=_duration(counted.decode),
-            compute_infer=_duration(counted.compute),
-            compute_output=_duration(counted.handback),
+            queue=stage(counted.queue_seconds),
+            compute_input=stage(counted.decode_seconds),
+            compute_infer=stage(counted.compute_seconds),
+            compute_output=stage(counted.handback_seconds),
         ),
         batch_stats=[
             pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(passes))

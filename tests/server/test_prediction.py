@@ -63,7 +63,7 @@ async def test_answered_request_is_counted_with_its_stages(bench: Bench) -> None
 
     counted = bench.served.statistics
     assert (counted.answered.count, counted.failed.count, counted.images) == (1, 0, 2)
-    assert 0 < counted.compute.seconds <= counted.answered.seconds
+    assert 0 < counted.compute_seconds <= counted.answered.seconds
 
 
 async def test_request_with_a_bad_picture_counts_as_failed(bench: Bench) -> None:

@@ -2,7 +2,6 @@ from server.batcher import BatchRecord, DispatchReason
 from server.open_inference.entries import Entry
 from server.open_inference.statistics import to_statistics
 from server.served import BatchLimits, serve_version
-from server.statistics import RequestRecord
 from tests.conftest import make_card
 from tests.fakes import FakeEngine
 
@@ -18,7 +17,7 @@ async def test_counts_and_nanoseconds() -> None:
     )
     for size in (4, 1):
         served.statistics.observe_pass(BatchRecord(size, DispatchReason.IDLE, 0.001, ()))
-    served.statistics.observe_answer(RequestRecord(1.0, decode_seconds=0.25, queue_seconds=0.5, compute_seconds=0.125))
+    served.statistics.observe_answer(total_seconds=1.0, decode_seconds=0.25, queue_seconds=0.5, compute_seconds=0.125)
     served.statistics.observe_failure(2.0)
     told = to_statistics(Entry("quick", is_encoded=True), served)
     await served.close()
