@@ -235,6 +235,14 @@ def test_planar_floats_are_the_pixels_they_were_made_of() -> None:
     assert decode_planar(planar) == pixels.tobytes()
 
 
+def test_planar_floats_are_rounded() -> None:
+    """A value between two of the 256 becomes the nearer one: a resized picture does not turn darker."""
+    values = np.full(3072, 7.6 / 255, "<f4")
+    values[:1024] = 7.4 / 255
+
+    assert decode_planar(values.tobytes())[:3] == bytes([7, 8, 8])
+
+
 @pytest.mark.parametrize(
     ("value", "found"), [(255.0, "0 to 255"), (-0.1, "-0.1 to 0"), (float("nan"), "nan to nan"), (1.001, "0 to 1.001")]
 )

@@ -1,5 +1,10 @@
+from dataclasses import replace
+
 from server.following import ModelState, ModelStatus, RefusedVersion
 from server.open_inference.index import to_index
+from server.served import BatchLimits, serve_version
+from tests.conftest import make_card
+from tests.fakes import FakeEngine
 
 LOADING = ModelStatus("quick", (1, 2, 3), ModelState.LOADING, is_default=True, loading_version=2)
 REFUSED = ModelStatus(
@@ -38,3 +43,22 @@ def test_reasons_are_told() -> None:
 def test_only_what_answers() -> None:
     """Who asks for what is ready gets nothing else."""
     assert rows(LOADING, REFUSED, EMPTY, only_ready=True) == []
+
+
+async def test_version_that_is_loaded_afresh_goes_on_answering() -> None:
+    """What answers is ready, also while the same version is being loaded again; others say what is served."""
+    served = await serve_version(
+        make_card("quick", "quick", 2, "0" * 64),
+        FakeEngine(),
+        limits=BatchLimits(max_batch_size=4, max_queue_delay_seconds=0.0, max_queue_items=8),
+        observe=lambda record: None,  # noqa: ARG005
+        on_broken=lambda reason: None,  # noqa: ARG005
+    )
+    told = rows(replace(LOADING, state=ModelState.READY, served=served))
+    await served.close()
+
+    assert told[:3] == [
+        ("quick", "1", "UNAVAILABLE", "version 2 is served"),
+        ("quick", "2", "READY", ""),
+        ("quick", "3", "UNAVAILABLE", "version 2 is served"),
+    ]
