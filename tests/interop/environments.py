@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 _CACHE = ROOT / ".cache" / "interop"
 _INSTALL_SECONDS = 400
 _RUN_SECONDS = 60
+_FAILED: dict[str, str] = {}  # why an environment could not be made, so that it is tried once
 
 
 def python_environment(name: str) -> Path:
@@ -26,7 +27,7 @@ def python_environment(name: str) -> Path:
     def install(folder: Path) -> None:
         _command(sys.executable, "-m", "venv", str(folder))
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _command(*pip, "--no-compile", "--require-hashes", "-r", str(lock))
+        _command(*pip, "--no-compile", "--retries", "1", "--require-hashes", "-r", str(lock))
 
     return _made(name, lock.read_bytes(), install) / "bin" / "python"
 
@@ -41,7 +42,7 @@ def node_packages(package: Path) -> Path:
         folder.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(package / name, folder)
-        _command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+        _command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", cwd=folder)
 
     return _made("node", (package / "package-lock.json").read_bytes(), install) / "node_modules"
 
@@ -69,14 +70,15 @@ def _made(name: str, lock: bytes, install: Callable[[Path], None]) -> Path:
     """Return the folder of an environment that was made from this very lock; made now if it was not yet."""
     folder = _CACHE / f"{name}-{hashlib.sha256(lock).hexdigest()[:12]}"
     complete = folder / "complete"
-    if not complete.exists():
+    if not complete.exists() and name not in _FAILED:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             install(folder)
+            complete.touch()
         except (subprocess.SubprocessError, OSError) as exc:
-            reason = (getattr(exc, "stderr", None) or str(exc)).strip().splitlines()
-            pytest.skip(f"the environment of {name} cannot be made: {reason[-1] if reason else exc}")
-        complete.touch()
+            _FAILED[name] = (str(getattr(exc, "stderr", None) or exc).strip().splitlines() or [repr(exc)])[-1]
+    if name in _FAILED:
+        pytest.skip(f"the environment of {name} cannot be made: {_FAILED[name]}")
     return folder
 
 
