@@ -59,11 +59,15 @@ proto: setup ## generate the stubs
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
 		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(STUBS) \
 		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
-		proto/cifarserve/v1/classifier.proto proto/cifarserve/v1/admin.proto
+		proto/cifarserve/v1/classifier.proto proto/cifarserve/v1/admin.proto \
+		proto/cifarserve/inference/open_inference.proto
 
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := $(COMPILE) pyproject.toml
 lock: setup ## renew requirements/*.txt from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/client.txt
 	$(LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
 	$(LOCK) --constraint requirements/dev.txt --extra training --output-file requirements/training.txt
+	$(COMPILE) requirements/interop-triton.in --output-file requirements/interop-triton.txt
+	$(COMPILE) requirements/interop-kserve.in --output-file requirements/interop-kserve.txt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from cifarserve.v1 import admin_pb2 as pb
@@ -14,9 +14,7 @@ from server.following import ModelStatus
 from server.operations import Operations
 
 if TYPE_CHECKING:
-    import grpc
-
-    _Context = grpc.aio.ServicerContext[Any, Any]
+    from server.calls import Context
 
 
 class ModelAdminServicer(admin_pb2_grpc.ModelAdminServiceServicer):
@@ -25,36 +23,36 @@ class ModelAdminServicer(admin_pb2_grpc.ModelAdminServiceServicer):
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    async def ListVersions(self, request: pb.ListVersionsRequest, context: _Context) -> pb.ListVersionsResponse:
+    async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """Tell of every version of a model."""
         status = await self._operations.versions(_admit(request.name, context))
         return pb.ListVersionsResponse(model=to_model_versions(status))
 
-    async def Load(self, request: pb.LoadRequest, context: _Context) -> pb.LoadResponse:
+    async def Load(self, request: pb.LoadRequest, context: Context) -> pb.LoadResponse:
         """Serve a model."""
         status = await self._operations.load(_admit(request.name, context))
         return pb.LoadResponse(model=to_model_versions(status))
 
-    async def Unload(self, request: pb.UnloadRequest, context: _Context) -> pb.UnloadResponse:
+    async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         """Serve a model no more."""
         name = _admit(request.name, context)
         if not name:
             raise InvalidArgument("name: expected the name of the model to unload, got none")
         return pb.UnloadResponse(model=to_model_versions(await self._operations.unload(name)))
 
-    async def Rollback(self, request: pb.RollbackRequest, context: _Context) -> pb.RollbackResponse:
+    async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
         """Pin a model to a version."""
         name = _admit(request.name, context)
         if request.version < 1:
             raise InvalidArgument(f"version: expected a number from 1, got {request.version}")
         return pb.RollbackResponse(model=to_model_versions(await self._operations.pin(name, request.version)))
 
-    async def Unpin(self, request: pb.UnpinRequest, context: _Context) -> pb.UnpinResponse:
+    async def Unpin(self, request: pb.UnpinRequest, context: Context) -> pb.UnpinResponse:
         """End a pin."""
         status = await self._operations.unpin(_admit(request.name, context))
         return pb.UnpinResponse(model=to_model_versions(status))
 
-    async def Reload(self, request: pb.ReloadRequest, context: _Context) -> pb.ReloadResponse:
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
         """Load a model afresh."""
         status = await self._operations.reload(_admit(request.name, context))
         return pb.ReloadResponse(model=to_model_versions(status))
@@ -97,10 +95,19 @@ def is_local(peer: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _admit(name: str, context: _Context) -> str:
-    """Return the name, of a caller who may ask."""
+def admit_operator(context: Context) -> None:
+    """Let operators pass, for every service that changes what is served.
+
+    Raises:
+        AccessDenied: the caller is somebody else.
+    """
     if not is_local(context.peer()):
         raise AccessDenied("only callers on the server's own machine may change what it serves")
+
+
+def _admit(name: str, context: Context) -> str:
+    """Return the name, of a caller who may ask."""
+    admit_operator(context)
     if name and not is_model_name(name):
         raise InvalidArgument("name: expected letters, digits, dots, dashes and underscores, at most 64")
     return name

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
+from cifarserve.inference import open_inference_pb2, open_inference_pb2_grpc
 from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2, classifier_pb2_grpc
 from models.repository import Repository
 from server.admin import ModelAdminServicer
@@ -32,18 +34,25 @@ from server.errors import EngineDied
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
+from server.open_inference.servicer import OpenInferenceServicer
 from server.operations import Operations
 from server.ports import cannot_listen
+from server.prediction import Predictor
 from server.roles import Role
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 from server.stopping import Stop
+from server.streams import Streams
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
+OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+_SERVICES = (SERVICE, ADMIN_SERVICE, OPEN_INFERENCE_SERVICE)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_PACKAGES = (classifier_pb2.DESCRIPTOR.package, open_inference_pb2.DESCRIPTOR.package)
 _GC_THRESHOLDS = (50_000, 20, 20)  # by default there was a search every 18 requests
 
 _log = structlog.get_logger(__name__)
@@ -69,19 +78,13 @@ async def serve(settings: ServerSettings, role: Role) -> None:
     async def set_model_health(model: str, ready: bool) -> None:  # noqa: FBT001  # a callback's signature
         await health.set(f"model/{model}", SERVING if ready else NOT_SERVING)
 
+    limits = _limits(settings)
     catalog = Catalog(
         settings.repository,
         default_model=settings.default_model,
         make_engine=_engine_factory(settings, stop, processes, metrics, quiet=False),
         make_quiet_engine=_engine_factory(settings, stop, processes, metrics, quiet=True),
-        limits=BatchLimits(
-            max_batch_size=settings.max_batch_size,
-            max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
-            max_queue_items=settings.max_queue_items,
-            max_queue_bytes=settings.max_queue_mib * 2**20,
-            max_stall_seconds=settings.max_stall_seconds,
-            lanes=_lanes(settings),
-        ),
+        limits=limits,
         metrics=metrics,
         control=settings.model_control,
         poll_interval_seconds=settings.poll_interval_seconds,
@@ -89,17 +92,36 @@ async def serve(settings: ServerSettings, role: Role) -> None:
         on_failure=lambda reason: stop.request(failure=reason),
     )
     with role.showing(metrics) as metrics_address, _decoder(settings) as decoder:
-        servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
-        admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
-        async with _listening(settings, servicer, admin, metrics, health, role=role) as door, processes, catalog:
+        predictor, streams = Predictor(decoder, metrics), Streams()
+        operations = Operations(catalog, Repository(settings.repository))
+        max_images = settings.max_images_per_request
+        servicers = _Servicers(
+            ClassifierServicer(catalog, predictor, streams, max_images=max_images),
+            ModelAdminServicer(operations),
+            OpenInferenceServicer(
+                catalog, operations, predictor, streams, health, limits=limits, max_images=max_images
+            ),
+            health,
+        )
+        async with _listening(settings, servicers, metrics, role=role) as door, processes, catalog:
             await door.set_health(SERVING)
             _collect_garbage_rarely()
             role.say_ready(address=f"{settings.host}:{door.port}", metrics=metrics_address)
             await stop.wait()
-            await _drain(door, servicer, settings)
+            await _drain(door, streams, settings)
     _log.info("stopped")
     if stop.failure:
         raise EngineDied(stop.failure)
+
+
+@dataclass(frozen=True)
+class _Servicers:
+    """Who answers the RPCs of each service."""
+
+    classifier: ClassifierServicer
+    admin: ModelAdminServicer
+    open_inference: OpenInferenceServicer
+    health: health_aio.HealthServicer
 
 
 @dataclass(frozen=True)
@@ -113,17 +135,15 @@ class _Door:
 
     async def set_health(self, status: int) -> None:
         """Set the health of the server and of each service; a model's own is set when it begins to answer."""
-        for name in ("", SERVICE, ADMIN_SERVICE):
+        for name in ("", *_SERVICES):
             await self.health.set(name, status)
 
 
 @contextlib.asynccontextmanager
 async def _listening(
     settings: ServerSettings,
-    servicer: ClassifierServicer,
-    admin: ModelAdminServicer,
+    servicers: _Servicers,
     metrics: Metrics,
-    health: health_aio.HealthServicer,
     *,
     role: Role,
 ) -> AsyncIterator[_Door]:
@@ -131,17 +151,22 @@ async def _listening(
     admission = Admission()
     metrics.watch_rpcs(lambda: admission.inside)
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
+        interceptors=[StatusInterceptor(metrics, admission, packages=_PACKAGES)],
         options=[
             ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
             ("grpc.max_receive_message_length", settings.max_message_bytes),
         ],
     )
-    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
-    admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(admin, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection((SERVICE, ADMIN_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
-    door = _Door(server, _bind(server, settings), health, admission)
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicers.classifier, server)
+    admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(servicers.admin, server)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicers.open_inference, server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicers.health, server)
+    further = [HEALTH_SERVICE, reflection.SERVICE_NAME]
+    if settings.channelz:
+        channelz.add_channelz_servicer(server)
+        further.append(CHANNELZ_SERVICE)
+    reflection.enable_server_reflection((*_SERVICES, *further), server)
+    door = _Door(server, _bind(server, settings), servicers.health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()
     _log.info("listening", address=f"{settings.host}:{door.port}")
@@ -158,14 +183,25 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
         raise cannot_listen(settings.host, settings.port) from exc
 
 
-async def _drain(door: _Door, servicer: ClassifierServicer, settings: ServerSettings) -> None:
+async def _drain(door: _Door, streams: Streams, settings: ServerSettings) -> None:
     """Say NOT_SERVING, serve on for the drain delay, then refuse new work and answer what was accepted."""
     _log.info("draining", delay_seconds=settings.drain_delay_seconds, timeout_seconds=settings.drain_timeout_seconds)
     await door.health.enter_graceful_shutdown()
     await asyncio.sleep(settings.drain_delay_seconds)
-    servicer.drain()
+    streams.drain()
     if not await door.admission.drain(timeout_seconds=settings.drain_timeout_seconds):
         _log.warning("the drain took too long", cut_off_rpcs=door.admission.inside)
+
+
+def _limits(settings: ServerSettings) -> BatchLimits:
+    return BatchLimits(
+        max_batch_size=settings.max_batch_size,
+        max_queue_delay_seconds=settings.max_queue_delay_ms / 1000,
+        max_queue_items=settings.max_queue_items,
+        max_queue_bytes=settings.max_queue_mib * 2**20,
+        max_stall_seconds=settings.max_stall_seconds,
+        lanes=_lanes(settings),
+    )
 
 
 def _decoder(settings: ServerSettings) -> Decoder:

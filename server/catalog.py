@@ -138,6 +138,10 @@ class Catalog:
             )
         return model.served
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a model of this name, ready or not."""
+        return name in self._models
+
     def status(self, name: str = "") -> ModelStatus:
         """Return what is known of one model; an empty name means the default.
 

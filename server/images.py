@@ -12,11 +12,12 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from models.preprocessing import IMAGE_BYTES, IMAGE_SIZE_PX
+from models.preprocessing import CHANNELS, IMAGE_BYTES, IMAGE_SIZE_PX
 from server.engines import Pixels
 from server.errors import InvalidImage
 
 _FORMATS = ("JPEG", "PNG")
+PLANAR_BYTES = 4 * IMAGE_BYTES
 _SIZE = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
 # A progressive JPEG of a camera has about ten scans. Each costs a walk over the whole picture, however few bytes
 # it has: a few megabytes could hold a thread for minutes.
@@ -42,6 +43,21 @@ def decode_rgb(data: bytes) -> Pixels:
     if len(data) != IMAGE_BYTES:
         raise InvalidImage(f"expected {IMAGE_BYTES} bytes (32x32 RGB), got {len(data)}")
     return data
+
+
+def decode_planar(data: bytes) -> Pixels:
+    """Return FP32 CHW values from 0 to 1 as 8-bit HWC ones: what torchvision's ToTensor does, undone.
+
+    Raises:
+        InvalidImage: not exactly 12288 bytes, or a value that is not from 0 to 1.
+    """
+    if len(data) != PLANAR_BYTES:
+        raise InvalidImage(f"expected {PLANAR_BYTES} bytes (3x32x32 FP32), got {len(data)}")
+    values = np.frombuffer(data, "<f4").reshape(CHANNELS, IMAGE_SIZE_PX, IMAGE_SIZE_PX)
+    least, most = values.min(), values.max()
+    if not (least >= 0 and most <= 1):  # also when they are no numbers
+        raise InvalidImage(f"expected values from 0 to 1, not normalized, got {least:g} to {most:g}")
+    return np.rint(values * np.float32(255)).astype(np.uint8).transpose(1, 2, 0).tobytes()
 
 
 def decode_image(data: bytes, *, limits: ImageLimits) -> Pixels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -27,13 +27,13 @@ if TYPE_CHECKING:  # grpc's classes are generic only in their stubs; nobody here
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Answers a ServingError with its status and text, and anything else with INTERNAL and no text.
 
-    Works on coroutine methods, unary or streaming, of services whose name starts with `package`.
+    Works on coroutine methods, unary or streaming, of services in one of `packages`.
     """
 
-    def __init__(self, metrics: Metrics, admission: Admission, *, package: str) -> None:
+    def __init__(self, metrics: Metrics, admission: Admission, *, packages: Sequence[str]) -> None:
         self._metrics = metrics
         self._admission = admission
-        self._prefix = f"/{package}."
+        self._prefixes = tuple(f"/{package}." for package in packages)
         self._guarded: dict[str, _Handler] = {}
 
     async def intercept_service(  # type: ignore[override]  # one handler type stands for all messages
@@ -47,7 +47,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        ours = method.startswith(self._prefix)
+        ours = method.startswith(self._prefixes)
         self._guarded[method] = self._guard(method.rsplit("/", 1)[1], handler) if ours else refuse_unparsable(handler)
         return self._guarded[method]
 

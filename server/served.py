@@ -10,6 +10,7 @@ from models.card import Card
 from models.preprocessing import IMAGE_BYTES
 from server.batcher import Batcher, BatchRecord
 from server.engines import Engine, Pixels, Scores
+from server.statistics import Statistics
 
 # What every engine computes while it warms up; when a batch fails it tells whether the engine is at fault.
 _GREY: Pixels = bytes([127]) * IMAGE_BYTES
@@ -35,11 +36,17 @@ class ServedModel:
     """
 
     def __init__(
-        self, card: Card, engine: Engine, batcher: Batcher[Pixels, Scores], stack: contextlib.AsyncExitStack
+        self,
+        card: Card,
+        engine: Engine,
+        batcher: Batcher[Pixels, Scores],
+        statistics: Statistics,
+        stack: contextlib.AsyncExitStack,
     ) -> None:
         self.card = card
         self.engine = engine
         self.batcher = batcher
+        self.statistics = statistics
         self._stack = stack
         self._users = 0
         self._unused = asyncio.Event()
@@ -84,6 +91,12 @@ async def serve_version(
         ModelError: the version cannot be loaded.
         StartError: the engine cannot run on this machine.
     """
+    statistics = Statistics()
+
+    def observe_both(record: BatchRecord) -> None:
+        statistics.observe_pass(record)
+        observe(record)
+
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(engine)
         batcher: Batcher[Pixels, Scores] = Batcher(
@@ -97,8 +110,8 @@ async def serve_version(
             max_batches_under_way=limits.lanes + 1,
             lanes=limits.lanes,
             pass_seconds=[engine.info.pass_seconds(size) for size in range(limits.max_batch_size + 1)].__getitem__,
-            observe=observe,
+            observe=observe_both,
             on_broken=on_broken,
         )
         await stack.enter_async_context(batcher)
-        return ServedModel(card, engine, batcher, stack.pop_all())
+        return ServedModel(card, engine, batcher, statistics, stack.pop_all())

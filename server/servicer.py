@@ -2,60 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import functools
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server import conversions
+from server.calls import deadline_of
 from server.catalog import Catalog
-from server.decoding import Decoded, Decoder
-from server.errors import Draining, ServingError
-from server.metrics import Metrics, PredictRecord
+from server.errors import ServingError
+from server.prediction import Predictor
 from server.served import ServedModel
-
-_STREAM_WINDOW = 256  # requests of one stream that are worked on at once; then reading waits
+from server.streams import Streams
 
 if TYPE_CHECKING:
-    import grpc
-
-    _Context = grpc.aio.ServicerContext[pb.PredictRequest, pb.PredictResponse]
+    from server.calls import Context
 
 
 class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
     """Answers the RPCs of the contract. Raises `ServingError`; the interceptor makes statuses of it."""
 
-    def __init__(self, catalog: Catalog, decoder: Decoder, metrics: Metrics, *, max_images: int) -> None:
+    def __init__(self, catalog: Catalog, predictor: Predictor, streams: Streams, *, max_images: int) -> None:
         self._catalog = catalog
-        self._decoder = decoder
-        self._metrics = metrics
+        self._predictor = predictor
+        self._streams = streams
         self._max_images = max_images
-        self._draining = asyncio.Event()
 
-    def drain(self) -> None:
-        """Let every stream answer what it has accepted, then end it with UNAVAILABLE."""
-        self._draining.set()
-
-    async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:
+    async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Classify one or many pictures."""
-        return await self._predict(request, deadline=_deadline_of(context))
+        return await self._predict(request, deadline=deadline_of(context))
 
     async def PredictStream(  # type: ignore[override]  # answers are written to the context, not yielded
-        self, requests: AsyncIterable[pb.PredictRequest], context: _Context
+        self, requests: AsyncIterable[pb.PredictRequest], context: Context
     ) -> None:
         """Classify request after request; each is answered when it is finished."""
-        async with _one_error(), asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read_stream(requests, context))
-            draining = group.create_task(self._draining.wait())
-            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if draining.done():
-                reading.cancel()
-            draining.cancel()
-        if self._draining.is_set():
-            raise Draining("the server is stopping; every request that it accepted was answered")
+        respond = functools.partial(self._predict_or_error, context=context)
+        await self._streams.answer(requests, respond, context.write, in_order=False)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """List the models, ready or not."""
@@ -76,84 +60,17 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         started = time.monotonic()
         top_k = conversions.to_top_k(request, labels=len(served.card.labels))
         pictures = conversions.to_pictures(request.images, max_images=self._max_images)
-        held = sum([len(picture.data) for picture in pictures])
-        # Refused before anything is decoded, and not any more afterwards.
-        with served.batcher.reserve(len(pictures), size_bytes=held) as reservation:
-            outcomes: Sequence[Decoded | ServingError] = await self._decoder.decode(pictures)
-            readable = [pixels for pixels in outcomes if isinstance(pixels, bytes)]
-            decode_seconds = time.monotonic() - started
-            answer = (
-                await served.batcher.submit(readable, deadline=deadline, reservation=reservation) if readable else None
-            )
-        timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
-        labels = served.card.labels
-        self._metrics.observe_predict(
-            PredictRecord(
-                served.card.model,
-                served.card.version,
-                labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
-                invalid=len(outcomes) - len(readable),
-                failed=len(answer.failures) if answer else 0,
-                decode_seconds=decode_seconds,
-                total_seconds=time.monotonic() - started,
-            )
-        )
-        if answer and answer.failures:
-            outcomes = _with_failures(outcomes, answer.failures)
+        predicted = await self._predictor.predict(served, pictures, deadline=deadline)
+        outcomes = predicted.outcomes
         if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):
             raise outcomes[0]
-        return conversions.to_response(request, served.card, outcomes, answer, timings, top_k=top_k)
+        timings = conversions.to_timings(
+            predicted.answer, predicted.decode_seconds, total_seconds=time.monotonic() - started
+        )
+        return conversions.to_response(request, served.card, outcomes, predicted.answer, timings, top_k=top_k)
 
-    async def _read_stream(self, requests: AsyncIterable[pb.PredictRequest], context: _Context) -> None:
-        """Start on each request as it comes; when reading ends or is cancelled, finish what was started."""
-        window = asyncio.Semaphore(_STREAM_WINDOW)
-        writing = asyncio.Lock()
-        answering: set[asyncio.Task[None]] = set()
-
-        async def answer(request: pb.PredictRequest) -> None:
-            response = await self._predict_or_error(request, deadline=_deadline_of(context))
-            async with writing:  # grpc.aio takes one message of a stream at a time
-                await context.write(response)
-            window.release()
-
+    async def _predict_or_error(self, request: pb.PredictRequest, *, context: Context) -> pb.PredictResponse:
         try:
-            async for request in requests:
-                await window.acquire()
-                task = asyncio.create_task(answer(request))
-                answering.add(task)
-                task.add_done_callback(answering.discard)
-        finally:
-            await asyncio.gather(*answering)
-
-    async def _predict_or_error(self, request: pb.PredictRequest, *, deadline: float | None) -> pb.PredictResponse:
-        try:
-            return await self._predict(request, deadline=deadline)
+            return await self._predict(request, deadline=deadline_of(context))
         except ServingError as exc:
             return conversions.to_error_response(exc, request_id=request.id)
-
-
-@contextlib.asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """Raise the first `ServingError` of a group by itself, as the interceptor expects it."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        serving, _ = group.split(ServingError)
-        if serving is None:
-            raise
-        raise serving.exceptions[0] from None
-
-
-def _with_failures(
-    outcomes: Sequence[Decoded | ServingError], failures: Mapping[int, ServingError]
-) -> list[Decoded | ServingError]:
-    """Put the model's failures, by position among the readable pictures, in the places of those pictures."""
-    places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, bytes)]
-    failed = {places[position]: error for position, error in failures.items()}
-    return [failed.get(place, outcome) for place, outcome in enumerate(outcomes)]
-
-
-def _deadline_of(context: _Context) -> float | None:
-    """Return when the caller gives up, on the clock of `time.monotonic`; None when it never does."""
-    remaining = context.time_remaining()
-    return None if remaining is None else time.monotonic() + remaining

@@ -80,6 +80,10 @@ class ServerSettings(BaseSettings):
     decode_threads: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="threads for big pictures in each worker; 0: as many as its share of the CPUs"
     )
+    channelz: bool = Field(
+        default=False,
+        description="answer grpc.channelz.v1 too, which tells operators of connections and calls: callers' addresses",
+    )
     drain_delay_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0, description="after SIGTERM: how long to go on serving with health NOT_SERVING before refusing new work"
     )

@@ -13,20 +13,33 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from cifarserve.inference import open_inference_pb2 as v2
 from cifarserve.v1 import classifier_pb2 as pb
 from tests.reliability.conftest import Figure, Scale, SharedServer
 from tests.reliability.load import ONE_PICTURE
 
 _CLASSIFIER = "/cifarserve.v1.ClassifierService/"
+_OPEN_INFERENCE = "/inference.GRPCInferenceService/"
 _UNARY = (
     f"{_CLASSIFIER}Predict",
     f"{_CLASSIFIER}ListModels",
     f"{_CLASSIFIER}GetModel",
     f"{_CLASSIFIER}Guess",
+    f"{_OPEN_INFERENCE}ModelInfer",
+    f"{_OPEN_INFERENCE}ModelReady",
+    f"{_OPEN_INFERENCE}ModelMetadata",
+    f"{_OPEN_INFERENCE}ModelConfig",
+    f"{_OPEN_INFERENCE}ModelStatistics",
+    f"{_OPEN_INFERENCE}RepositoryIndex",
+    f"{_OPEN_INFERENCE}SystemSharedMemoryStatus",
     "/grpc.health.v1.Health/Check",
     "/nowhere.Service/Method",
 )
-_STREAMS = (f"{_CLASSIFIER}PredictStream", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+_STREAMS = (
+    f"{_CLASSIFIER}PredictStream",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    f"{_OPEN_INFERENCE}ModelStreamInfer",
+)
 _ALLOWED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -65,8 +78,59 @@ _predict = st.builds(
     top_k=st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1)),
     id=st.text(max_size=50),
 )
+_shapes = st.one_of(
+    st.sampled_from([(1, 32, 32, 3), (2, 3, 32, 32), (1, 1), (2,), ()]),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6),
+)
+_parameters = st.dictionaries(
+    st.sampled_from(["timeout", "priority", "classification", "shared_memory_region", "own"]),
+    st.one_of(
+        st.builds(v2.InferParameter, int64_param=st.integers(-(2**63), 2**63 - 1)),
+        st.builds(v2.InferParameter, string_param=st.text(max_size=20)),
+        st.just(v2.InferParameter()),
+    ),
+    max_size=3,
+)
+_contents = st.builds(
+    v2.InferTensorContents,
+    uint_contents=st.sampled_from([[], [0] * 3072, [2**32 - 1] * 3072]),
+    fp32_contents=st.sampled_from([[], [0.5] * 6144, [float("nan")] * 6144]),
+    bytes_contents=st.lists(st.binary(max_size=40), max_size=3),
+)
+_tensors = st.builds(
+    v2.ModelInferRequest.InferInputTensor,
+    name=st.sampled_from(["image", "image", "image", "mask", ""]),
+    datatype=st.sampled_from(["UINT8", "FP32", "BYTES", "FP16", "", "uint8"]),
+    shape=_shapes,
+    parameters=st.one_of(st.just({}), _parameters),
+    contents=st.one_of(st.none(), _contents),
+)
+_infer = st.builds(
+    v2.ModelInferRequest,
+    model_name=st.one_of(st.sampled_from(["", "quick", "quick_encoded"]), _names),
+    model_version=st.one_of(st.just(""), st.text(max_size=30)),
+    id=st.text(max_size=50),
+    parameters=_parameters,
+    inputs=st.one_of(st.lists(_tensors, min_size=1, max_size=1), st.lists(_tensors, max_size=3)),
+    outputs=st.lists(
+        st.builds(
+            v2.ModelInferRequest.InferRequestedOutputTensor,
+            name=st.sampled_from(["probabilities", "logits"]),
+            parameters=_parameters,
+        ),
+        max_size=2,
+    ),
+    raw_input_contents=st.lists(
+        st.one_of(st.binary(max_size=100), st.just(bytes(3072)), st.just(bytes(24576))), max_size=2
+    ),
+)
 _well_formed: st.SearchStrategy[Case] = st.one_of(
     st.tuples(st.sampled_from([_UNARY[0], _STREAMS[0]]), _predict.map(_to_bytes)),
+    st.tuples(st.sampled_from([f"{_OPEN_INFERENCE}ModelInfer", _STREAMS[2]]), _infer.map(_to_bytes)),
+    st.tuples(
+        st.sampled_from([f"{_OPEN_INFERENCE}Model{what}" for what in ("Ready", "Metadata", "Config", "Statistics")]),
+        st.builds(v2.ModelReadyRequest, name=_names, version=st.text(max_size=30)).map(_to_bytes),
+    ),
     st.tuples(
         st.just(f"{_CLASSIFIER}GetModel"),
         st.builds(pb.GetModelRequest, name=_names, version=_versions).map(_to_bytes),
@@ -136,6 +200,8 @@ class Fuzzer:
                 async for answer in stream(iter([body]), timeout=30):
                     if method == _STREAMS[0]:
                         details += pb.PredictResponse.FromString(answer).error.message
+                    if method == _STREAMS[2]:
+                        details += v2.ModelStreamInferResponse.FromString(answer).error_message
             else:
                 call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
                 await call(body, timeout=30)

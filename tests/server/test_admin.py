@@ -53,7 +53,7 @@ async def catalog(repository: Path, tmp_path: Path, engines: FakeEngines) -> Asy
 @pytest.fixture
 async def stub(catalog: Catalog, tmp_path: Path) -> AsyncIterator[ModelAdminServiceAsyncStub]:
     """The real service on a real socket, in front of fake engines."""
-    server = grpc.aio.server(interceptors=[StatusInterceptor(Metrics(), Admission(), package="cifarserve.v1")])
+    server = grpc.aio.server(interceptors=[StatusInterceptor(Metrics(), Admission(), packages=["cifarserve.v1"])])
     servicer = ModelAdminServicer(Operations(catalog, Repository(tmp_path / "repository")))
     admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")

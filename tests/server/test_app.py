@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -23,6 +24,7 @@ from tests.server.process import ROOT, ServerProcess, engines_of, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "inference.GRPCInferenceService")
 PICTURE = pb.Image(rgb=bytes(range(256)) * 12)
 
 
@@ -57,7 +59,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = health_pb2_grpc.HealthStub(channel)
-        names = ("", "cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "model/quick")
+        names = ("", *SERVICES, "model/quick")
         ready = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]  # type: ignore[attr-defined]  # its types name no methods
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/quick"))  # type: ignore[attr-defined]
         first = await watch.read()
@@ -65,7 +67,7 @@ async def test_health_follows_the_server(repository: Path) -> None:
         second = await watch.read()
         still = await classifier_pb2_grpc.ClassifierServiceStub(channel).Predict(pb.PredictRequest(images=[PICTURE]))
 
-    assert ready == [SERVING] * 4
+    assert ready == [SERVING] * 5
     assert (first.status, second.status) == (SERVING, NOT_SERVING)
     assert len(still.results) == 1
 
@@ -77,7 +79,34 @@ async def test_reflection_describes_the_contract(server: ServerProcess) -> None:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))  # type: ignore[operator]
         names = {service.name async for answer in call for service in answer.list_services_response.service}
 
-    assert {"cifarserve.v1.ClassifierService", "cifarserve.v1.ModelAdminService", "grpc.health.v1.Health"} <= names
+    assert {*SERVICES, "grpc.health.v1.Health"} <= names
+
+
+async def calls_that_channelz_tells_of(server: ServerProcess) -> int:
+    """How many calls the server's operators are told of."""
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        get_servers: grpc.aio.UnaryUnaryMultiCallable[
+            channelz_pb2.GetServersRequest, channelz_pb2.GetServersResponse
+        ] = channel.unary_unary(
+            "/grpc.channelz.v1.Channelz/GetServers",
+            request_serializer=channelz_pb2.GetServersRequest.SerializeToString,
+            response_deserializer=channelz_pb2.GetServersResponse.FromString,
+        )
+        return (await get_servers(channelz_pb2.GetServersRequest())).server[0].data.calls_started
+
+
+async def test_channelz_is_not_there_unless_asked_for(server: ServerProcess) -> None:
+    """It tells callers' addresses, so there is no such service without the flag."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await calls_that_channelz_tells_of(server)
+
+    assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_channelz_tells_of_calls(repository: Path) -> None:
+    """With --channelz, operators can look into the server's connections and calls."""
+    async with running_server("--repository", repository, "--default-model", "quick", "--channelz") as server:
+        assert await calls_that_channelz_tells_of(server) > 0
 
 
 async def test_second_signal_forces_the_end(repository: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.errors import InvalidImage
-from server.images import ImageLimits, decode_rgb, open_image
+from server.images import ImageLimits, decode_planar, decode_rgb, open_image
 from server.images import decode_image as decode_to_bytes
 
 LIMITS = ImageLimits(max_bytes=8 * 2**20, max_pixels=25_000_000)
@@ -225,3 +225,37 @@ def test_flipped_bytes_decode_or_are_refused(seed: int, flips: int) -> None:
         return
 
     assert pixels.shape == (32, 32, 3)
+
+
+def test_planar_floats_are_the_pixels_they_were_made_of() -> None:
+    """Pixels divided by 255 and laid out plane by plane come back to the bit, each of the 256 values."""
+    pixels = np.arange(3072, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 3)
+    planar = (pixels.astype("<f4") / np.float32(255)).transpose(2, 0, 1).tobytes()
+
+    assert decode_planar(planar) == pixels.tobytes()
+
+
+def test_planar_floats_are_rounded() -> None:
+    """A value between two of the 256 becomes the nearer one: a resized picture does not turn darker."""
+    values = np.full(3072, 7.6 / 255, "<f4")
+    values[:1024] = 7.4 / 255
+
+    assert decode_planar(values.tobytes())[:3] == bytes([7, 8, 8])
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(255.0, "0 to 255"), (-0.1, "-0.1 to 0"), (float("nan"), "nan to nan"), (1.001, "0 to 1.001")]
+)
+def test_planar_floats_are_from_0_to_1(value: float, found: str) -> None:
+    """Values that were not scaled, or were normalized, are refused and not taken for dark pictures."""
+    values = np.zeros(3072, "<f4")
+    values[7] = value
+
+    with pytest.raises(InvalidImage, match=f"^expected values from 0 to 1, not normalized, got {found}$"):
+        decode_planar(values.tobytes())
+
+
+def test_planar_picture_has_its_size() -> None:
+    """Another number of bytes is refused with both numbers."""
+    with pytest.raises(InvalidImage, match=r"^expected 12288 bytes \(3x32x32 FP32\), got 3072$"):
+        decode_planar(bytes(3072))

@@ -20,7 +20,7 @@ class BuggyServicer(classifier_pb2_grpc.ClassifierServiceServicer):
 
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
-    interceptor = StatusInterceptor(Metrics(), Admission(), package="cifarserve.v1")
+    interceptor = StatusInterceptor(Metrics(), Admission(), packages=["cifarserve.v1"])
     server = grpc.aio.server(interceptors=[interceptor])
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(BuggyServicer(), server)  # type: ignore[abstract]  # one method is enough
     port = server.add_insecure_port("127.0.0.1:0")

@@ -23,8 +23,10 @@ from server.errors import InvalidImage
 from server.images import ImageLimits
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
+from server.prediction import Predictor
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
+from server.streams import Streams
 from tests.conftest import make_card
 from tests.fakes import FakeEngine
 from tests.polling import eventually
@@ -40,7 +42,7 @@ class Service:
     stub: ClassifierServiceAsyncStub
     engine: FakeEngine
     metrics: Metrics
-    servicer: ClassifierServicer
+    streams: Streams
     address: str
 
     def count(self, name: str, **labels: str) -> float:
@@ -60,15 +62,16 @@ async def service(repository: Path) -> AsyncIterator[Service]:
         on_failure=pytest.fail,
     )
     decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6))
-    servicer = ClassifierServicer(catalog, decoder, metrics, max_images=8)
-    server = grpc.aio.server(interceptors=[StatusInterceptor(metrics, Admission(), package="cifarserve.v1")])
+    streams = Streams()
+    servicer = ClassifierServicer(catalog, Predictor(decoder, metrics), streams, max_images=8)
+    server = grpc.aio.server(interceptors=[StatusInterceptor(metrics, Admission(), packages=["cifarserve.v1"])])
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     with decoder:
         async with catalog, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Service(
-                classifier_pb2_grpc.ClassifierServiceStub(channel), engine, metrics, servicer, f"127.0.0.1:{port}"
+                classifier_pb2_grpc.ClassifierServiceStub(channel), engine, metrics, streams, f"127.0.0.1:{port}"
             )
             engine.gate.set()
             await server.stop(None)
@@ -237,7 +240,7 @@ async def test_drain_ends_a_stream_after_its_answers(service: Service) -> None:
     call = service.stub.PredictStream()
     await call.write(pb.PredictRequest(images=[picture(4)], id="owed"))
     await eventually(lambda: len(service.engine.batches) == 1)
-    service.servicer.drain()
+    service.streams.drain()
     service.engine.gate.set()
     answer = await call.read()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
