@@ -92,6 +92,7 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
                 served.card.model,
                 served.card.version,
                 labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
+                confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
                 invalid=len(outcomes) - len(readable),
                 failed=len(answer.failures) if answer else 0,
                 decode_seconds=decode_seconds,

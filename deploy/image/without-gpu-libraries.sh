@@ -7,5 +7,5 @@ cd "$1"
 kept=$(mktemp)
 ldd torch/lib/libtorch_python.so torch/lib/libtorch_cuda.so | awk '$3 ~ /nvidia/ {print $3}' | xargs realpath | sort -u >"$kept"
 find "$PWD/nvidia" -type f | grep -vxFf "$kept" | xargs rm -f
-rm -rf triton cuda torch/include torch/share torch/bin "$kept"
+rm -rf triton cuda torch/include "$kept"
 find nvidia -type d -empty -delete
