@@ -56,9 +56,10 @@ def exported() -> dict[str, frozenset[str]]:
     """Return the labels of every series that a server's page can hold, by the series' name."""
     metrics = Metrics()
     own = {
-        collector.describe()[0].name: frozenset(collector._labelnames)
+        family.name: frozenset(collector._labelnames)
         for collector in vars(metrics).values()
         if isinstance(collector, MetricWrapperBase)
+        for family in collector.describe()
     }
     return {
         family.name + suffix: own.get(family.name, frozenset())
