@@ -103,6 +103,8 @@ FROM torch AS server
 LABEL org.opencontainers.image.title="cifarserve-server" \
       org.opencontainers.image.description="Serves CIFAR-10 classifiers over gRPC with dynamic batching"
 COPY --from=code /app/proto /app/proto
+# Operators are heard from the server's own machine alone: `docker compose exec server python -m client models ...`
+COPY --from=code /app/client /app/client
 COPY --from=code /app/server /app/server
 ENV CIFARSERVE_REPOSITORY=/models \
     CIFARSERVE_HOST=0.0.0.0 \

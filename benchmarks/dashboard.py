@@ -28,7 +28,7 @@ _VARIABLES = {"$instance": ".*", "$model": ".*", "$__rate_interval": "30s"}  # e
 _TICKS = {
     "s": lambda seconds, _: f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s",
     "percentunit": lambda share, _: f"{share:.0%}",
-    "bytes": lambda size, _: f"{size / 2**20:g} MiB",
+    "bytes": lambda size, _: f"{size / 2**20:.0f} MiB",
 }
 
 

@@ -14,15 +14,17 @@ PYTHON=${PYTHON:-.venv/bin/python}
 PICTURE=${PICTURE:-runs/dashboard.png}
 export PYTHONPATH=.:proto COMPOSE_PROFILES=scale,training,bench COMPOSE_PROGRESS=quiet
 WORK=$(mktemp -d)
-STARTED=$SECONDS DONE=0 SKIPPED=0 CALLERS=''
+STARTED=$SECONDS DONE=0 SKIPPED=0 CALLERS='' ALONE=''
 
 finish() {
   local status=$?
   [ -z "$CALLERS" ] || kill "$CALLERS" 2>/dev/null || true
+  [ -z "$ALONE" ] || docker rm --force "$ALONE" >/dev/null
   [ $status -eq 0 ] || docker compose logs --no-color --tail 15 server >&2 || true
   rm -rf "$WORK"
 }
 trap finish EXIT
+
 
 say() { printf '%4ss  %s\n' "$((SECONDS - STARTED))" "$*"; }
 passed() { DONE=$((DONE + 1)); say "ok    $*"; }
@@ -122,10 +124,10 @@ fi
 
 # ------------------------------------------------------------------------------------------ hot swap --
 before=$(version)
-begin_load "$SERVER"
+begin_load "$SERVER" --callers 1 # training shares the processors with it
 if [ -d "${CIFAR10_DATA:-data}/cifar-10-batches-py" ]; then
   how="trained in a container"
-  docker compose run --rm --no-deps -T training --architecture quick --recipe tutorial --epochs 1 --restart \
+  docker compose run --rm --no-deps -T training --architecture mlp --model quick --epochs 1 --restart \
     --no-report --no-tensorboard >"$WORK/training.log" 2>&1 || { cat "$WORK/training.log" >&2; fail "training"; }
 else
   skipped "training: no CIFAR10_DATA; the version before is published again"
@@ -138,6 +140,18 @@ sleep 2 # some answers of the new version
 end_load
 [[ $SEEN == *"quick/$((before + 1))"* ]] || fail "nobody was answered by the new version: $SEEN"
 no_errors "version $((before + 1)), $how, is swapped in under load"
+
+# ----------------------------------------------------------------------------------------- operators --
+operator() { docker compose exec -T server python -m client models "$@" >/dev/null; }
+begin_load "$SERVER"
+operator rollback quick
+is_version "$before" || fail "after the roll-back version $(version) of quick answers, expected $before"
+operator unpin quick
+is_version $((before + 1)) || fail "after unpin version $(version) of quick answers, expected $((before + 1))"
+end_load
+no_errors "an operator rolls back and forth inside the container"
+! cifarserve models rollback quick 2>"$WORK/denied" || fail "an operator was heard from outside"
+passed "not from outside: $(tail -1 "$WORK/denied")"
 
 # ------------------------------------------------------------------------- half a version, and its alert --
 begin_load "$SERVER"
@@ -187,5 +201,32 @@ lost=$(json '[text for text in data["details"] if not text.startswith(("the serv
 passed "compose stop loses nothing: $(json 'data["codes"]' <<<"$SEEN"), exit status 0"
 docker compose start server >/dev/null
 cifarserve health --wait-seconds 180 >/dev/null || fail "the server did not come back"
+
+# ------------------------------------------------------------------------------------------ bad luck --
+bad_luck() { # WHAT STATUS LINE DOCKER-RUN-ARGUMENTS...: it ends so, and the last line that it logs says that
+  local what=$1 expected=$2 line=$3 status=0
+  shift 3
+  docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --network none "$@" >"$WORK/log" 2>&1 || status=$?
+  [ $status -eq "$expected" ] || fail "$what: exit status $status, expected $expected: $(tail -1 "$WORK/log")"
+  tail -1 "$WORK/log" | grep -qF "$line" || fail "$what: $(tail -1 "$WORK/log"), expected $line"
+  passed "$what: exit status $status, $(tail -1 "$WORK/log")"
+}
+mkdir "$WORK/empty" "$WORK/locked"
+chmod 755 "$WORK" "$WORK/empty"
+chmod 700 "$WORK/locked"
+bad_luck "no volume" 1 "no model in it" --volume "$WORK/empty:/models" cifarserve-server
+bad_luck "wrong permissions" 1 "Permission denied" --volume "$WORK/locked:/models" cifarserve-server
+bad_luck "no GPU" 1 "0 usable CUDA devices" --env CIFARSERVE_DEVICE=cuda cifarserve-server
+bad_luck "port in use" 1 "choose another --port" --env CIFARSERVE_METRICS_PORT=50051 cifarserve-server
+bad_luck "bad setting" 2 "--max-batch-size: " --env CIFARSERVE_MAX_BATCH_SIZE=many cifarserve-server
+bad_luck "training into a read-only volume" 1 "/models: not writable" cifarserve-training --epochs 1
+bad_luck "training without data" 1 "cifarserve-train: " --tmpfs /models:uid=10001 cifarserve-training --epochs 1
+
+models=$(inspect "$(container server)" '{{range .Mounts}}{{if eq .Destination "/models"}}{{.Name}}{{end}}{{end}}')
+ALONE=$(docker run --detach --read-only --tmpfs /tmp --cap-drop ALL --network none \
+  --volume "$models:/models:ro" cifarserve-server)
+eventually 180 docker exec "$ALONE" python -m server.probe
+! docker exec "$ALONE" python -m client models rollback quick 2>"$WORK/denied" || fail "pinned on a read-only volume"
+passed "a read-only volume is served; pinning is refused: $(tail -1 "$WORK/denied")"
 
 say "$DONE passed, 0 failed, $SKIPPED skipped"

@@ -231,8 +231,7 @@ class Metrics:
         if new:
             self.model_info.labels(model, *new).set(1)
         self.model_version.labels(model).set(new.version if new else 0)
-        if old and new:
-            self.model_swaps.labels(model).inc()
+        self.model_swaps.labels(model).inc(bool(old and new))  # from 0 on, or the first would be no increase
 
     def show_costs(self, model: str, batch_seconds: Mapping[int, float]) -> None:
         """Show what the version that answers from now on was measured to cost."""
