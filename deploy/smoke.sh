@@ -208,7 +208,7 @@ bad_luck() { # WHAT STATUS LINE DOCKER-RUN-ARGUMENTS...: it ends so, and the las
   shift 3
   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --network none "$@" >"$WORK/log" 2>&1 || status=$?
   [ $status -eq "$expected" ] || fail "$what: exit status $status, expected $expected: $(tail -1 "$WORK/log")"
-  tail -1 "$WORK/log" | grep -qF "$line" || fail "$what: $(tail -1 "$WORK/log"), expected $line"
+  tail -1 "$WORK/log" | grep -qFe "$line" || fail "$what: $(tail -1 "$WORK/log"), expected $line"
   passed "$what: exit status $status, $(tail -1 "$WORK/log")"
 }
 mkdir "$WORK/empty" "$WORK/locked"

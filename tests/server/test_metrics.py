@@ -37,7 +37,9 @@ def test_page_shows_what_was_counted() -> None:
     metrics.engine_restarts.labels("quick").inc()
     metrics.rpcs_inside.set(4)
     metrics.observe_predict(
-        PredictRecord("quick", 2, ["cat", "cat"], confidence=1.5, invalid=1, failed=0, decode_seconds=0, total_seconds=0)
+        PredictRecord(
+            "quick", 2, ["cat", "cat"], confidence=1.5, invalid=1, failed=0, decode_seconds=0, total_seconds=0
+        )
     )
     metrics.watch_queue("quick", lambda: 3)
     with metrics_page(metrics.registry, host="127.0.0.1", port=0) as address:
