@@ -61,6 +61,14 @@ def test_ports_are_published_on_this_machine_alone(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
+def test_one_container_fills_the_volume() -> None:
+    """Docker copies the image's models into a new volume; two containers at the same moment would collide."""
+    mounting = {name for name, service in SERVICES.items() if "models:/models" in service.get("volumes", [])}
+
+    for name in mounting - {"server"}:
+        assert "server" in SERVICES[name]["depends_on"]
+
+
 def test_volumes_are_named_and_what_is_mounted_exists() -> None:
     """Every named volume is declared, and every file of ours that is mounted is there."""
     for service in SERVICES.values():
