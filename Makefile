@@ -5,7 +5,7 @@ STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test soak bench bench-gpu accuracy serve train up down proto lock
+.PHONY: setup demo check test soak bench bench-gpu accuracy serve train up down smoke proto lock
 
 setup: .venv/installed ## make .venv from the locked, hashed requirements
 
@@ -18,11 +18,13 @@ setup: .venv/installed ## make .venv from the locked, hashed requirements
 demo: setup ## start the server, classify pictures through the command line, stop
 	PYTHONPATH=. $(BIN)/python docs/demo.py
 
-check: setup ## format, lint, types, arrows, contract, drift of the stubs
+check: setup ## format, lint, types, arrows, contract, drift of the stubs, what is deployed
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(MAKE) --no-print-directory proto STUBS=.cache/stubs
 	diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
+	$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config --quiet
+	$(BIN)/kubernetes-validate --strict --quiet --no-warn deploy/kubernetes/base/[!k]*.yaml
 
 test: setup ## every test, with the line coverage of the four packages
 	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
@@ -48,11 +50,16 @@ serve: setup ## serve the shipped models on 127.0.0.1:50051
 train: setup ## train the default network and publish it in runs/models
 	$(BIN)/cifarserve-train --data $(CIFAR10_DATA)
 
-up: ## build and start the container
+up: ## build and start the containers: the server, and Prometheus
 	docker compose up --build --detach --wait
 
-down: ## stop the container; accepted work is answered first
-	docker compose down
+down: ## stop the containers; accepted work is answered first
+	docker compose --profile '*' down
+
+smoke: setup ## check real containers under load and through failures; leaves them running
+	docker compose --profile training --profile bench build
+	COMPOSE_PROFILES=scale docker compose up --build --detach --wait
+	deploy/smoke.sh
 
 proto: setup ## generate the stubs
 	mkdir -p $(STUBS)

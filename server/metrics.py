@@ -36,12 +36,14 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4
 class PredictRecord(NamedTuple):
     """What is counted of one predict request: the best label of each answered picture, and where time went.
 
-    `invalid` pictures could not be read, on `failed` ones the model failed.
+    `confidence` is the sum of these labels' probabilities. `invalid` pictures could not be read, on `failed`
+    ones the model failed.
     """
 
     model: str
     version: int
     labels: list[str]
+    confidence: float
     invalid: int
     failed: int
     decode_seconds: float
@@ -134,6 +136,12 @@ class Metrics:
         self.predictions = Counter(
             "cifarserve_predictions", "Images by most probable label", ("model", "label"), registry=self.registry
         )
+        self.confidence = Counter(
+            "cifarserve_confidence",
+            "Probabilities of the most probable labels, added up; over cifarserve_predictions: the mean confidence",
+            ("model",),
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "cifarserve_model_info",
             "1 for each model that is being served",
@@ -183,6 +191,7 @@ class Metrics:
             self.stage_seconds.labels, ("decode", "queue", "compute", "total")
         )
         self._prediction = functools.cache(self.predictions.labels)
+        self._confidence = functools.cache(self.confidence.labels)
         self._image = functools.cache(self.images.labels)
 
     def observe_predict(self, record: PredictRecord) -> None:
@@ -195,6 +204,7 @@ class Metrics:
             for label, count in collections.Counter(record.labels).items():
                 self._prediction(record.model, label).inc(count)
         if record.labels:
+            self._confidence(record.model).inc(record.confidence)
             self._image(record.model, record.version, "answered").inc(len(record.labels))
         if record.invalid:
             self._image(record.model, record.version, "invalid").inc(record.invalid)
@@ -221,8 +231,7 @@ class Metrics:
         if new:
             self.model_info.labels(model, *new).set(1)
         self.model_version.labels(model).set(new.version if new else 0)
-        if old and new:
-            self.model_swaps.labels(model).inc()
+        self.model_swaps.labels(model).inc(bool(old and new))  # from 0 on, or the first would be no increase
 
     def show_costs(self, model: str, batch_seconds: Mapping[int, float]) -> None:
         """Show what the version that answers from now on was measured to cost."""

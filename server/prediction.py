@@ -83,6 +83,7 @@ class Predictor:
                 card.model,
                 card.version,
                 labels=[card.labels[scores.indices[0]] for scores in answer.results] if answer else [],
+                confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
                 invalid=len(predicted.outcomes) - answered - failed,
                 failed=failed,
                 decode_seconds=predicted.decode_seconds,

@@ -22,6 +22,7 @@ NAMES = (
     'cifarserve_queue_items{model="quick"} 3.0',
     'cifarserve_images_total{model="quick",outcome="answered",version="2"} 2.0',
     'cifarserve_predictions_total{label="cat",model="quick"} 2.0',
+    'cifarserve_confidence_total{model="quick"} 1.5',
     "process_resident_memory_bytes",
 )
 
@@ -36,7 +37,9 @@ def test_page_shows_what_was_counted() -> None:
     metrics.engine_restarts.labels("quick").inc()
     metrics.rpcs_inside.set(4)
     metrics.observe_predict(
-        PredictRecord("quick", 2, ["cat", "cat"], invalid=1, failed=0, decode_seconds=0, total_seconds=0)
+        PredictRecord(
+            "quick", 2, ["cat", "cat"], confidence=1.5, invalid=1, failed=0, decode_seconds=0, total_seconds=0
+        )
     )
     metrics.watch_queue("quick", lambda: 3)
     with metrics_page(metrics.registry, host="127.0.0.1", port=0) as address:

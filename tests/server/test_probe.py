@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from server.probe import probed_address
+from server.settings import ServerSettings
+from tests.server.process import ROOT, running_server
+
+
+def _probe(port: str, *service: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "server.probe", *service],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "CIFARSERVE_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def test_probe_says_what_the_server_says(repository: Path) -> None:
+    """SERVING is status 0, for the server and for a model; a model that it does not know is 1 and one line."""
+    async with running_server("--repository", repository, "--default-model", "quick") as server:
+        port = server.address.rsplit(":", 1)[1]
+        whole, model, unknown = _probe(port), _probe(port, "model/quick"), _probe(port, "model/none")
+
+    assert (whole.returncode, whole.stdout) == (0, "SERVING\n")
+    assert (model.returncode, model.stdout) == (0, "SERVING\n")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("cifarserve-probe: NOT_FOUND")
+
+
+def test_nobody_there_is_one_line() -> None:
+    """A server that is not there is status 1, and no stack trace."""
+    result = _probe("1")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("cifarserve-probe: UNAVAILABLE")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bad_setting_is_one_line() -> None:
+    """An environment that the server refuses is refused by its probe too."""
+    result = _probe("many")
+
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_address_to_listen_on_becomes_one_to_connect_to() -> None:
+    """In a container the server listens on every address; it is asked on its own."""
+    assert probed_address(ServerSettings(_cli_parse_args=[], host="0.0.0.0", port=1234)) == "localhost:1234"  # noqa: S104
+    assert probed_address(ServerSettings(_cli_parse_args=[], host="10.0.0.1")) == "10.0.0.1:50051"
