@@ -1,6 +1,7 @@
 """The client for code without an event loop: the same methods, which wait. Adds threads, and nothing else."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -9,8 +10,10 @@ from typing import Any, Self, TypeVar
 from client.client import ClassifierClient
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from client.errors import ClientError
+from client.pipeline import Classified, classify_files
 from client.requests import Image
 from client.results import Answer, ModelDetails, ModelSummary
+from client.sources import PathName
 
 _T = TypeVar("_T")
 
@@ -49,6 +52,24 @@ class BlockingClassifierClient:
     def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
         """See `ClassifierClient.predict`."""
         return self._wait_for(self._client.predict(images, model=model, version=version, top_k=top_k))
+
+    def predict_many(
+        self,
+        files: PathName | Iterable[PathName],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        show_progress: bool = False,
+    ) -> Iterator[Classified]:
+        """See `ClassifierClient.predict_many`; `files` is read in another thread."""
+        predict = functools.partial(self._client.predict, model=model, version=version, top_k=top_k)
+        batches = classify_files(files, predict, show_progress=show_progress)
+        try:
+            while (batch := self._wait_for(_next(batches))) is not None:
+                yield from batch
+        finally:
+            self._wait_for(batches.aclose())
 
     def predict_stream(
         self, requests: Iterable[Sequence[Image]], *, model: str = "", version: int = 0, top_k: int = 1

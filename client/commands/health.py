@@ -6,10 +6,10 @@ import time
 
 import click
 
+from client.commands.exits import Exit
 from client.commands.group import Connect
 from client.errors import DeadlineExceeded, NotFound, Overloaded, ServerUnavailable
 
-_NOT_SERVING = 3
 _POLL_SECONDS = 0.1
 _NOT_YET = (ServerUnavailable, NotFound, Overloaded, DeadlineExceeded)  # what a server that starts goes through
 
@@ -42,7 +42,7 @@ def health(ctx: click.Context, *, service: str, wait_seconds: float) -> None:
     serving = asyncio.run(_check(ctx.obj, service, wait_seconds))
     click.echo("SERVING" if serving else "NOT_SERVING")
     if not serving:
-        ctx.exit(_NOT_SERVING)
+        ctx.exit(Exit.NOT_NOW)
 
 
 async def _check(connect: Connect, service: str, wait_seconds: float) -> bool:
