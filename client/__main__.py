@@ -2,11 +2,14 @@
 
 import click
 
+from client.commands.bench import bench
+from client.commands.completion import completion
 from client.commands.exits import describe_exits
 from client.commands.group import CommandGroup, Connect
 from client.commands.health import health
 from client.commands.models import models
 from client.commands.predict import predict
+from client.commands.values import Finite
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 
 _EPILOG = f"""\b
@@ -40,7 +43,7 @@ Examples:
 @click.option(
     "--timeout-seconds",
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     envvar="CIFARSERVE_TIMEOUT_SECONDS",
     default=DEFAULT_TIMEOUT_SECONDS,
     show_default=True,
@@ -60,6 +63,8 @@ def main(ctx: click.Context, target: str, timeout_seconds: float) -> None:
 main.add_command(predict)
 main.add_command(models)
 main.add_command(health)
+main.add_command(bench)
+main.add_command(completion)
 
 
 if __name__ == "__main__":

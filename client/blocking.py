@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from client.channel import DEFAULT_MAX_ATTEMPTS
 from client.client import ClassifierClient
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from client.errors import ClientError
@@ -27,9 +28,15 @@ class BlockingClassifierClient:
     May be used from many threads at once. Its event loop runs in a thread of its own.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> None:
         """Take the arguments of `ClassifierClient`."""
-        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds)
+        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds, max_attempts=max_attempts)
 
     def __enter__(self) -> Self:
         """Start the event loop and open the connection."""
@@ -49,9 +56,19 @@ class BlockingClassifierClient:
         self._thread.join()
         self._loop.close()
 
-    def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
+    def predict(
+        self,
+        images: Sequence[Image],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
         """See `ClassifierClient.predict`."""
-        return self._wait_for(self._client.predict(images, model=model, version=version, top_k=top_k))
+        return self._wait_for(
+            self._client.predict(images, model=model, version=version, top_k=top_k, timeout_seconds=timeout_seconds)
+        )
 
     def predict_many(
         self,

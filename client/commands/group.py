@@ -23,6 +23,10 @@ class Connect:
         """Return a client that classifies; it connects when it is entered."""
         return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds)
 
+    def once(self) -> ClassifierClient:
+        """Return a client that tries nothing again."""
+        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds, max_attempts=1)
+
     def admin(self) -> ModelAdminClient:
         """Return a client that decides what is served; it connects when it is entered."""
         return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds)

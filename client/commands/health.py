@@ -8,6 +8,7 @@ import click
 
 from client.commands.exits import Exit
 from client.commands.group import Connect
+from client.commands.values import Finite
 from client.errors import DeadlineExceeded, NotFound, Overloaded, ServerUnavailable
 
 _POLL_SECONDS = 0.1
@@ -27,7 +28,7 @@ Examples:
 @click.option(
     "--wait-seconds",
     metavar="N",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=0.0,
     show_default=True,
     help="Ask again until the service answers, for this long; the last check may add --timeout-seconds.",
