@@ -41,7 +41,7 @@ def open_channel(target: str, *, healthy_only: bool, max_attempts: int) -> grpc.
     all do, calls fail (gRPC's proposal A17). Without it they can still be asked about themselves. A call
     that meets a server that is away or overloaded is tried up to `max_attempts` times, 1 to `MAX_ATTEMPTS`.
     """
-    config = {**_BALANCING, **_retries(max_attempts), **(_HEALTHY_ONLY if healthy_only else {})}
+    config = _BALANCING | _retries(max_attempts) | (_HEALTHY_ONLY if healthy_only else {})
     return grpc.aio.insecure_channel(target, options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))])
 
 
@@ -49,4 +49,5 @@ def _retries(max_attempts: int) -> dict[str, object]:
     """Return the retry policy of all methods (gRPC's proposal A6), which knows no single attempt."""
     if max_attempts == 1:
         return {}
-    return {"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": max_attempts, **_RETRIES}}]}
+    policy = _RETRIES | {"maxAttempts": max_attempts}
+    return {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}

@@ -77,8 +77,8 @@ Examples:
 @click.option(
     "--output",
     "output_format",
-    type=click.Choice(OutputFormat, case_sensitive=False),
-    default=OutputFormat.TABLE,
+    type=click.Choice([each.value for each in OutputFormat]),
+    default=OutputFormat.TABLE.value,
     show_default=True,
     help="How to print: an aligned table, one JSON object per line, or comma-separated values.",
 )
@@ -103,7 +103,7 @@ def predict(
     top_k: int,
     model: str,
     version: int,
-    output_format: OutputFormat,
+    output_format: str,
     sheet: Path | None,
     watched: str | None,
 ) -> None:
@@ -127,7 +127,7 @@ def predict(
         raise click.UsageError("--sheet needs to know how many pictures there are: expected no --watch beside it")
     watch = FolderWatch(watched) if watched else None  # before the files are listed, so that none is missed
     sources = expand(files)
-    output = to_output(output_format, top_k=top_k, names=(source.name for source in sources))
+    output = to_output(OutputFormat(output_format), top_k=top_k, names=(source.name for source in sources))
     with opened_sheet(sheet, sources) as drawn:
         report = _Report(output, drawn)
         asyncio.run(_predict(ctx.obj, sources, watch, report, model=model, version=version, top_k=top_k))
