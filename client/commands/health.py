@@ -14,14 +14,17 @@ from client.errors import DeadlineExceeded, NotFound, Overloaded, ServerUnavaila
 _POLL_SECONDS = 0.1
 _NOT_YET = (ServerUnavailable, NotFound, Overloaded, DeadlineExceeded)  # what a server that starts goes through
 
-_EXAMPLES = """\b
+_EPILOG = """\b
+Exit status: 0 when it is SERVING, 3 when it is not, or cannot be reached. See cifarserve --help for the others.
+
+\b
 Examples:
   cifarserve health --wait-seconds 60 && cifarserve predict cat.jpg
   cifarserve --timeout-seconds 2 health --service model/whitened
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EPILOG)
 @click.option(
     "--service", metavar="NAME", default="", show_default="the whole server", help="What to ask about: model/NAME."
 )

@@ -15,11 +15,22 @@ from client.results import ModelSummary
 _HEADER = ("model", "version", "state", "default", "sha256", "in repository")
 _VERSION_HEADER = ("model", "version", "state", "pinned", "sha256")
 
+_EPILOG = """\b
+Exit status: 0 when the server has done it, 4 when it refused. See cifarserve --help for the others.
+
+\b
+Examples:
+  cifarserve models
+  cifarserve models list whitened
+  cifarserve models rollback whitened
+  cifarserve --timeout-seconds 120 models pin whitened 3 --json
+"""
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 _name_argument = click.argument("name", metavar="NAME", shell_complete=complete_model)
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, epilog=_EPILOG)
 @_json_option
 @click.pass_context
 def models(ctx: click.Context, *, as_json: bool) -> None:
