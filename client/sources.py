@@ -1,6 +1,5 @@
 """From the names of files and folders to pictures. Reads files; knows no server."""
 
-import io
 import os
 import stat
 import sys
@@ -103,14 +102,17 @@ def _look_into(name: str) -> list[str]:
 
 
 def _read_file(name: str) -> Picture:
+    # File objects, and a buffer for the largest picture there may be, would cost several times what the reading does.
     try:
-        with Path(name).open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                with io.BufferedReader(file) as stream:  # a pipe gives its bytes in pieces
-                    return _read(stream, name)
-            # A buffer for the largest picture there may be costs three times what reading a small one does.
-            return _to_picture(file.read(min(status.st_size, MAX_PICTURE_BYTES) + 1), name)
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                return _to_picture(os.read(descriptor, min(status.st_size, MAX_PICTURE_BYTES) + 1), name)
+            with open(descriptor, "rb", closefd=False) as stream:  # a pipe gives its bytes in pieces
+                return _read(stream, name)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         return Picture(name, b"", error=exc.strerror or str(exc))
 

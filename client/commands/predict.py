@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -179,6 +180,7 @@ async def _predict(
     version: int,
     top_k: int,
 ) -> None:
+    _collect_garbage_rarely()
     async with connect() as client:
         ask: Predict = functools.partial(client.predict, model=model, version=version, top_k=top_k)
         report.begin()
@@ -190,6 +192,12 @@ async def _predict(
             patient = functools.partial(_predict_some_time, ask)
             async for names in _new_files(watch):
                 await _classify(map(Source, names), patient, report)
+
+
+def _collect_garbage_rarely() -> None:
+    """Spare the search for cycles, of which pictures leave none, a tenth of the command's time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _classify(
