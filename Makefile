@@ -35,7 +35,7 @@ soak: setup ## every promise about failures at full length, at most 30 minutes; 
 	$(BIN)/python -m tests.reliability.page
 
 bench: setup ## the server against its ceilings, with pictures (needs nghttp2-client)
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving && $(BIN)/python -m benchmarks.client
 	$(BIN)/python -m benchmarks.curves && $(BIN)/python -m benchmarks.readme
 
 bench-gpu: setup ## the server on a GPU against bare CUDA graphs (needs nghttp2-client)

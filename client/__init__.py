@@ -15,12 +15,14 @@ from client.errors import (
     InvalidRequest,
     NotFound,
     NotPossible,
+    OutputNotWritten,
     Overloaded,
     PictureMissing,
     ServerFailed,
     ServerUnavailable,
     UnexpectedStatus,
 )
+from client.pipeline import Classified
 from client.requests import Image, RawRgb
 from client.results import (
     Answer,
@@ -38,6 +40,7 @@ __all__ = [
     "AccessDenied",
     "Answer",
     "BlockingClassifierClient",
+    "Classified",
     "ClassifierClient",
     "ClientError",
     "DeadlineExceeded",
@@ -53,6 +56,7 @@ __all__ = [
     "ModelVersions",
     "NotFound",
     "NotPossible",
+    "OutputNotWritten",
     "Overloaded",
     "PictureMissing",
     "Prediction",

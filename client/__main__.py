@@ -2,22 +2,29 @@
 
 import click
 
+from client.commands.bench import bench
+from client.commands.completion import completion
+from client.commands.exits import describe_exits
 from client.commands.group import CommandGroup, Connect
 from client.commands.health import health
 from client.commands.models import models
 from client.commands.predict import predict
+from client.commands.values import Finite
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 
-_EPILOG = """\b
+_EPILOG = f"""\b
+Environment:
+  CIFARSERVE_TARGET, CIFARSERVE_TIMEOUT_SECONDS take the place of the options of the same names
+
+\b
 Exit status:
-  0    everything was classified; the server answers
-  1    some pictures could not be read or classified, the others were
-  2    the command line is wrong, or a file is not there
-  3    the server is not there, not ready, overloaded or too slow: try again later
-  4    the server refused the request or failed: its message says why
-  5    the output could not be written
-  130  interrupted
-  141  the program that reads the output went away
+{describe_exits()}
+
+\b
+Examples:
+  cifarserve predict cat.jpg holiday-photos/
+  cifarserve --target gpu-1:50051 health --wait-seconds 60
+  cifarserve --target dns:///cifarserve.default.svc:50051 bench --seconds 30
 """
 
 
@@ -36,7 +43,7 @@ Exit status:
 @click.option(
     "--timeout-seconds",
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     envvar="CIFARSERVE_TIMEOUT_SECONDS",
     default=DEFAULT_TIMEOUT_SECONDS,
     show_default=True,
@@ -56,6 +63,8 @@ def main(ctx: click.Context, target: str, timeout_seconds: float) -> None:
 main.add_command(predict)
 main.add_command(models)
 main.add_command(health)
+main.add_command(bench)
+main.add_command(completion)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """The client for code without an event loop: the same methods, which wait. Adds threads, and nothing else."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from client.channel import DEFAULT_MAX_ATTEMPTS
 from client.client import ClassifierClient
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from client.errors import ClientError
+from client.pipeline import Classified, classify_files
 from client.requests import Image
 from client.results import Answer, ModelDetails, ModelSummary
+from client.sources import PathName
 
 _T = TypeVar("_T")
 
@@ -24,9 +28,15 @@ class BlockingClassifierClient:
     May be used from many threads at once. Its event loop runs in a thread of its own.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> None:
         """Take the arguments of `ClassifierClient`."""
-        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds)
+        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds, max_attempts=max_attempts)
 
     def __enter__(self) -> Self:
         """Start the event loop and open the connection."""
@@ -46,9 +56,37 @@ class BlockingClassifierClient:
         self._thread.join()
         self._loop.close()
 
-    def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
+    def predict(
+        self,
+        images: Sequence[Image],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
         """See `ClassifierClient.predict`."""
-        return self._wait_for(self._client.predict(images, model=model, version=version, top_k=top_k))
+        return self._wait_for(
+            self._client.predict(images, model=model, version=version, top_k=top_k, timeout_seconds=timeout_seconds)
+        )
+
+    def predict_many(
+        self,
+        files: PathName | Iterable[PathName],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        show_progress: bool = False,
+    ) -> Iterator[Classified]:
+        """See `ClassifierClient.predict_many`; `files` is read in another thread."""
+        predict = functools.partial(self._client.predict, model=model, version=version, top_k=top_k)
+        batches = classify_files(files, predict, show_progress=show_progress)
+        try:
+            while (batch := self._wait_for(_next(batches))) is not None:
+                yield from batch
+        finally:
+            self._wait_for(batches.aclose())
 
     def predict_stream(
         self, requests: Iterable[Sequence[Image]], *, model: str = "", version: int = 0, top_k: int = 1

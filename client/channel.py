@@ -8,23 +8,15 @@ from client.requests import MAX_REQUEST_BYTES
 
 # Every method only reads, so every method may be tried again. gRPC waits as long as a server's
 # grpc-retry-pushback-ms says, and the call's deadline covers all attempts together.
-_SERVICE_CONFIG = {
-    # A target that resolves to several servers: calls are spread, and a retry goes to the next one.
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
-    ],
+_RETRIES: dict[str, object] = {
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
 }
-_HEALTHY_ONLY = {"healthCheckConfig": {"serviceName": ""}}
+# A target that resolves to several servers: calls are spread, and a retry goes to the next one.
+_BALANCING: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_HEALTHY_ONLY: dict[str, object] = {"healthCheckConfig": {"serviceName": ""}}
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", 64 * 2**20),
@@ -38,11 +30,24 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str, *, healthy_only: bool) -> grpc.aio.Channel:
+DEFAULT_MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 5  # gRPC makes no more, whatever it is told
+
+
+def open_channel(target: str, *, healthy_only: bool, max_attempts: int) -> grpc.aio.Channel:
     """Return a channel to `target`; it connects at the first call. Needs a running event loop.
 
     With `healthy_only`, servers that say NOT_SERVING, because they start or stop, are passed over; where
-    all do, calls fail (gRPC's proposal A17). Without it they can still be asked about themselves.
+    all do, calls fail (gRPC's proposal A17). Without it they can still be asked about themselves. A call
+    that meets a server that is away or overloaded is tried up to `max_attempts` times, 1 to `MAX_ATTEMPTS`.
     """
-    config = {**_SERVICE_CONFIG, **(_HEALTHY_ONLY if healthy_only else {})}
+    config = _BALANCING | _retries(max_attempts) | (_HEALTHY_ONLY if healthy_only else {})
     return grpc.aio.insecure_channel(target, options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))])
+
+
+def _retries(max_attempts: int) -> dict[str, object]:
+    """Return the retry policy of all methods (gRPC's proposal A6), which knows no single attempt."""
+    if max_attempts == 1:
+        return {}
+    policy = _RETRIES | {"maxAttempts": max_attempts}
+    return {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,8 +14,10 @@ from cifarserve.v1 import classifier_pb2_grpc
 from client.channel import open_channel
 from client.connection import Connection
 from client.errors import ClientError, NotFound, ServerFailed, error_from_status
+from client.pipeline import Classified, classify_files
 from client.requests import Image, to_request
 from client.results import Answer, ModelDetails, ModelSummary, to_answer, to_details, to_summaries
+from client.sources import PathName
 from client.streaming import exchange
 
 _HealthCheck = Callable[..., Awaitable[health_pb2.HealthCheckResponse]]  # the published stubs have no methods
@@ -29,13 +31,14 @@ class ClassifierClient(Connection):
             print(answer.results[0].predictions[0].label)
 
     Each call is answered or raises a `ClientError` within `timeout_seconds`. Until then, a call that
-    meets a server that is away, stopping or overloaded is tried up to four times.
+    meets a server that is away, stopping or overloaded is tried up to `max_attempts` times, as soon as the
+    server said. All calls share one connection to each server that `target` resolves to, in turns.
     """
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
         await super().__aenter__()
-        self._healthy_channel = open_channel(self._target, healthy_only=True)
+        self._healthy_channel = open_channel(self._target, healthy_only=True, max_attempts=self._max_attempts)
         self._predictor = classifier_pb2_grpc.ClassifierServiceStub(self._healthy_channel)
         self._classifier = classifier_pb2_grpc.ClassifierServiceStub(self._channel)
         self._check: _HealthCheck = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined]
@@ -48,7 +51,15 @@ class ClassifierClient(Connection):
         await self._healthy_channel.close()
         await super().__aexit__(kind, error, traceback)
 
-    async def predict(self, images: Sequence[Image], *, model: str = "", version: int = 0, top_k: int = 1) -> Answer:
+    async def predict(
+        self,
+        images: Sequence[Image],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
         """Classify pictures; there is one result for each, in their order.
 
         A picture that cannot be read has a result with an error, and the others are answered.
@@ -58,6 +69,7 @@ class ClassifierClient(Connection):
             model: name of the model; empty: the server's default.
             version: version of the model; 0: the one being served.
             top_k: how many predictions to return for each picture, 1 to the number of labels.
+            timeout_seconds: how long this call may take, its retries included; None: as long as every call.
 
         Raises:
             InvalidRequest: the images together or `top_k` are not acceptable, or the only image cannot be read.
@@ -65,10 +77,46 @@ class ClassifierClient(Connection):
             ClientError: any other failure, see `client.errors`.
         """
         request = to_request(images, model=model, version=version, top_k=top_k)
-        answer = to_answer(await self._call(self._predictor.Predict, request))
+        answer = to_answer(await self._call(self._predictor.Predict, request, timeout_seconds=timeout_seconds))
         if len(answer.results) != len(images):
             raise ServerFailed(f"expected {len(images)} results from {self._target}, got {len(answer.results)}")
         return answer
+
+    async def predict_many(
+        self,
+        files: PathName | Iterable[PathName],
+        *,
+        model: str = "",
+        version: int = 0,
+        top_k: int = 1,
+        show_progress: bool = False,
+    ) -> AsyncGenerator[Classified, None]:
+        """Classify any number of files; yields a result for each, in their order.
+
+            async for picture in client.predict_many("holiday-photos/", show_progress=True):
+                print(picture.name, picture.result)
+
+        Files are sent in batches, several at a time, so that neither side waits for the other; they are
+        read only so far ahead, however many there are. A file that cannot be read or classified has a
+        result with an error, and the others go on.
+
+        Args:
+            files: a file, a folder, which is the JPEG and PNG files directly in it, sorted by name, or any
+                number of both.
+            model: name of the model; empty: the server's default.
+            version: version of the model; 0: the one being served.
+            top_k: how many predictions to return for each picture, 1 to the number of labels.
+            show_progress: show a bar on standard error, if that is a terminal.
+
+        Raises:
+            PictureMissing: the one file or folder is not there, or a folder holds no pictures.
+            ClientError: a whole batch failed; what was not yielded yet is abandoned.
+        """
+        predict = functools.partial(self.predict, model=model, version=version, top_k=top_k)
+        async with contextlib.aclosing(classify_files(files, predict, show_progress=show_progress)) as batches:
+            async for batch in batches:
+                for classified in batch:
+                    yield classified
 
     async def predict_stream(
         self, requests: AsyncIterable[Sequence[Image]], *, model: str = "", version: int = 0, top_k: int = 1
@@ -93,7 +141,7 @@ class ClassifierClient(Connection):
         except grpc.aio.AioRpcError as exc:
             raise self._to_error(exc) from exc
         except TimeoutError as exc:
-            raise self._deadline_exceeded() from exc
+            raise self._deadline_exceeded(self._timeout_seconds) from exc
 
     async def list_models(self) -> tuple[ModelSummary, ...]:
         """Return the models that the server knows, ready or not, sorted by name."""

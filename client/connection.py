@@ -6,7 +6,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from client.channel import open_channel
+from client.channel import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS, open_channel
 from client.errors import ClientError, DeadlineExceeded, connection_error, error_from_status
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -23,14 +23,27 @@ _Response = TypeVar("_Response")
 class Connection:
     """What every client of a server is: a target, a time limit for each call, and a channel inside `async with`."""
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call."""
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> None:
+        """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call.
+
+        Raises:
+            ValueError: `max_attempts` is not 1 to 5.
+        """
+        if not 1 <= max_attempts <= MAX_ATTEMPTS:
+            raise ValueError(f"max_attempts: expected 1 to {MAX_ATTEMPTS}, got {max_attempts}")
         self._target = target
         self._timeout_seconds = timeout_seconds
+        self._max_attempts = max_attempts
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target, healthy_only=False)
+        self._channel = open_channel(self._target, healthy_only=False, max_attempts=self._max_attempts)
         return self
 
     async def __aexit__(
@@ -39,10 +52,19 @@ class Connection:
         """Close the connection; calls that are still under way are cancelled."""
         await self._channel.close()
 
-    async def _call(self, method: Callable[..., Awaitable[_Response]], request: _Request) -> _Response:
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[_Response]],
+        request: _Request,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> _Response:
+        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         try:
-            return await method(request, timeout=self._timeout_seconds)
+            return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self._deadline_exceeded(seconds) from exc
             raise self._to_error(exc) from exc
 
     def _to_error(self, exc: grpc.aio.AioRpcError) -> ClientError:
@@ -50,7 +72,7 @@ class Connection:
         if details == _STATUS_LOST:
             code, details = grpc.StatusCode.UNAVAILABLE, "it ended the stream"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self._deadline_exceeded()
+            return self._deadline_exceeded(self._timeout_seconds)
         if code is grpc.StatusCode.UNAVAILABLE and not self._connected():
             return connection_error(details, target=self._target)
         return error_from_status(code, details, target=self._target)
@@ -58,5 +80,5 @@ class Connection:
     def _connected(self) -> bool:
         return self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
-    def _deadline_exceeded(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"no answer from {self._target} within {self._timeout_seconds:g} s")
+    def _deadline_exceeded(self, seconds: float) -> DeadlineExceeded:
+        return DeadlineExceeded(f"no answer from {self._target} within {seconds:g} s")

@@ -1,7 +1,8 @@
 """Everything that can go wrong for a caller, and the one table from gRPC status codes to it.
 
 ClientError
-├── PictureMissing      an argument of the command line names no picture
+├── PictureMissing      a file or folder that was named holds no picture
+├── OutputNotWritten    a file that was asked for cannot be written
 ├── InvalidRequest      a picture, top_k or another part of the request is not acceptable
 ├── NotFound            the server has no such model, version or health service
 ├── AccessDenied        credentials are missing, wrong or not sufficient
@@ -21,7 +22,11 @@ class ClientError(Exception):
 
 
 class PictureMissing(ClientError):
-    """An argument of the command line names no picture."""
+    """A file or folder that was named holds no picture."""
+
+
+class OutputNotWritten(ClientError):
+    """A file that was asked for cannot be written."""
 
 
 class InvalidRequest(ClientError):

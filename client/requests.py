@@ -39,16 +39,15 @@ def to_request(
     Raises:
         InvalidRequest: the message would be larger than `MAX_REQUEST_BYTES`.
     """
-    request = pb.PredictRequest(
-        images=[_to_message(image) for image in images], model=model, version=version, top_k=top_k, id=request_id
-    )
+    request = pb.PredictRequest(model=model, version=version, top_k=top_k, id=request_id)
+    for image in images:  # added in place: a message that is built first would be copied into its parent
+        if isinstance(image, RawRgb):
+            request.images.add().rgb = image.data
+        else:
+            request.images.add().encoded = image
     if request.ByteSize() > MAX_REQUEST_BYTES:
         raise InvalidRequest(
             f"expected at most {MAX_REQUEST_BYTES:,} bytes in a request, got {request.ByteSize():,}:"
             " send fewer pictures at once"
         )
     return request
-
-
-def _to_message(image: Image) -> pb.Image:
-    return pb.Image(rgb=image.data) if isinstance(image, RawRgb) else pb.Image(encoded=image)

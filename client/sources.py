@@ -1,7 +1,9 @@
-"""From the arguments of a command line to pictures. Reads files; knows no server."""
+"""From the names of files and folders to pictures. Reads files; knows no server."""
 
+import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +12,8 @@ from client.errors import PictureMissing
 from client.requests import MAX_PICTURE_BYTES
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+
+PathName = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +56,72 @@ def expand(arguments: Iterable[str]) -> list[Source]:
     return [Source(name, _read(sys.stdin.buffer, name) if name == "-" else None) for name in names]
 
 
-def _expand(argument: str) -> Iterator[str]:
-    path = Path(argument)
-    if argument != "-" and not path.exists():
-        raise PictureMissing(f"{argument}: no such file or folder")
-    if argument != "-" and path.is_dir():
-        yield from _pictures_in(path)
-    else:
-        yield argument
+def sources_of(files: PathName | Iterable[PathName]) -> Iterable[Source]:
+    """Return the pictures that `files` names: a file, a folder, or any number of both, which are looked at one by one.
+
+    Raises:
+        PictureMissing: the one file or folder is not there, or a folder has no pictures.
+    """
+    if isinstance(files, str | os.PathLike):
+        return [Source(name) for name in _files_of(os.fspath(files))]
+    return (Source(name) for path in files for name in _look_into(os.fspath(path)))
 
 
-def _pictures_in(folder: Path) -> list[str]:
+def files_in(folder: PathName) -> list[os.DirEntry[str]]:
+    """Return the JPEG and PNG files directly in a folder, by their names, in no order.
+
+    Raises:
+        PictureMissing: the folder cannot be read.
+    """
     try:
-        names = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+        # Asking each of ten thousand files what it is would take as long as reading it: the folder knows already.
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.name.lower().endswith(_SUFFIXES) and entry.is_file()]
     except OSError as exc:
-        raise PictureMissing(f"{folder}: {exc.strerror}") from exc
+        raise PictureMissing(f"{os.fspath(folder)}: {exc.strerror}") from exc
+
+
+def _expand(argument: str) -> Iterable[str]:
+    return [argument] if argument == "-" else _files_of(argument)
+
+
+def _files_of(name: str) -> list[str]:
+    if not Path(name).exists():
+        raise PictureMissing(f"{name}: no such file or folder")
+    return _look_into(name)
+
+
+def _look_into(name: str) -> list[str]:
+    """Return the pictures of a folder; what is no folder is itself, and is missed when it is read."""
+    if not Path(name).is_dir():
+        return [name]
+    names = sorted(entry.path for entry in files_in(Path(name)))
     if not names:
-        raise PictureMissing(f"{folder}: no pictures in this folder; expected files named {', '.join(_SUFFIXES)}")
+        raise PictureMissing(f"{name}: no pictures in this folder; expected files named {', '.join(_SUFFIXES)}")
     return names
 
 
 def _read_file(name: str) -> Picture:
+    # File objects, and a buffer for the largest picture there may be, would cost several times what the reading does.
     try:
-        with Path(name).open("rb") as file:
-            return _read(file, name)
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                return _to_picture(os.read(descriptor, min(status.st_size, MAX_PICTURE_BYTES) + 1), name)
+            with open(descriptor, "rb", closefd=False) as stream:  # a pipe gives its bytes in pieces
+                return _read(stream, name)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         return Picture(name, b"", error=exc.strerror or str(exc))
 
 
 def _read(file: BinaryIO, name: str) -> Picture:
-    data = file.read(MAX_PICTURE_BYTES + 1)  # no more: it may be a device that never ends
+    return _to_picture(file.read(MAX_PICTURE_BYTES + 1), name)  # no more: it may be a device that never ends
+
+
+def _to_picture(data: bytes, name: str) -> Picture:
     if len(data) > MAX_PICTURE_BYTES:
         return Picture(name, b"", error=f"expected at most {MAX_PICTURE_BYTES:,} bytes, got more")
     return Picture(name, data)

@@ -8,19 +8,8 @@ import click
 
 from client.admin import ModelAdminClient
 from client.client import ClassifierClient
-from client.errors import (
-    AccessDenied,
-    ClientError,
-    DeadlineExceeded,
-    InvalidRequest,
-    NotFound,
-    NotPossible,
-    Overloaded,
-    PictureMissing,
-    ServerFailed,
-    ServerUnavailable,
-    UnexpectedStatus,
-)
+from client.commands.exits import EXIT_OF, Exit
+from client.errors import ClientError
 
 
 @dataclass(frozen=True)
@@ -34,27 +23,13 @@ class Connect:
         """Return a client that classifies; it connects when it is entered."""
         return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds)
 
+    def once(self) -> ClassifierClient:
+        """Return a client that tries nothing again."""
+        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds, max_attempts=1)
+
     def admin(self) -> ModelAdminClient:
         """Return a client that decides what is served; it connects when it is entered."""
         return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds)
-
-
-# 3: the same command may succeed later. 4: it will not.
-EXIT_STATUS: dict[type[ClientError], int] = {
-    PictureMissing: 2,
-    Overloaded: 3,
-    ServerUnavailable: 3,
-    DeadlineExceeded: 3,
-    InvalidRequest: 4,
-    NotFound: 4,
-    AccessDenied: 4,
-    NotPossible: 4,
-    ServerFailed: 4,
-    UnexpectedStatus: 4,
-}
-_NO_OUTPUT = 5
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-_NOBODY_READS = 141  # 128 + SIGPIPE
 
 
 class CommandGroup(click.Group):
@@ -66,17 +41,17 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except ClientError as exc:
             click.echo(f"cifarserve: {exc}", err=True)
-            ctx.exit(EXIT_STATUS[type(exc)])
+            ctx.exit(EXIT_OF[type(exc)])
         except KeyboardInterrupt:
             click.echo("cifarserve: interrupted", err=True)
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(Exit.INTERRUPTED)
         except BrokenPipeError:
             _discard_output()
-            ctx.exit(_NOBODY_READS)
+            ctx.exit(Exit.NOBODY_READS)
         except OSError as exc:  # files that are read are the commands' business; this one is written
             _discard_output()
             click.echo(f"cifarserve: standard output: {exc.strerror}", err=True)
-            ctx.exit(_NO_OUTPUT)
+            ctx.exit(Exit.NO_OUTPUT)
 
 
 def _discard_output() -> None:

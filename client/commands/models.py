@@ -8,17 +8,29 @@ from collections.abc import Awaitable, Callable, Sequence
 import click
 
 from client.admin import ModelAdminClient, ModelVersion, ModelVersions
+from client.commands.completion import complete_model
 from client.commands.group import Connect
 from client.results import ModelSummary
 
 _HEADER = ("model", "version", "state", "default", "sha256", "in repository")
 _VERSION_HEADER = ("model", "version", "state", "pinned", "sha256")
 
+_EPILOG = """\b
+Exit status: 0 when the server has done it, 4 when it refused. See cifarserve --help for the others.
+
+\b
+Examples:
+  cifarserve models
+  cifarserve models list whitened
+  cifarserve models rollback whitened
+  cifarserve --timeout-seconds 120 models pin whitened 3 --json
+"""
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-_name_argument = click.argument("name", metavar="NAME")
+_name_argument = click.argument("name", metavar="NAME", shell_complete=complete_model)
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, epilog=_EPILOG)
 @_json_option
 @click.pass_context
 def models(ctx: click.Context, *, as_json: bool) -> None:
@@ -33,7 +45,7 @@ def models(ctx: click.Context, *, as_json: bool) -> None:
 
 
 @models.command("list")
-@click.argument("name", metavar="[NAME]", default="")
+@click.argument("name", metavar="[NAME]", default="", shell_complete=complete_model)
 @_json_option
 @click.pass_obj
 def list_models(connect: Connect, *, name: str, as_json: bool) -> None:

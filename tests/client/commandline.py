@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,18 @@ async def start(
     *arguments: str, target: str, stdin: int = PIPE, stdout: int = PIPE, stderr: int = PIPE
 ) -> asyncio.subprocess.Process:
     """Start a command that talks to `target`."""
+    return await start_with({}, *arguments, target=target, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+async def start_with(
+    variables: Mapping[str, str],
+    *arguments: str,
+    target: str,
+    stdin: int = PIPE,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+) -> asyncio.subprocess.Process:
+    """Start a command in an environment that has some more variables."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -30,7 +43,7 @@ async def start(
         *arguments,
         cwd=_ROOT,
         # buffered, as it is for people: an output that failed is flushed once more at the end
-        env={**os.environ, "CIFARSERVE_TARGET": target, "PYTHONUNBUFFERED": ""},
+        env={**os.environ, "CIFARSERVE_TARGET": target, "PYTHONUNBUFFERED": "", **variables},
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -38,6 +38,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         failures: one is taken for each Predict, until there are none.
         requests: every PredictRequest that arrived, attempts that failed included.
         arrived_at: when each of them did, in seconds.
+        peers: the ends of the connections that they came over.
         arrived: set when the first of them did.
         gate: while it is cleared, Predict does not answer.
         results_to_drop: how many results are missing in each answer.
@@ -48,6 +49,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         self.failures: deque[Failure] = deque()
         self.requests: list[pb.PredictRequest] = []
         self.arrived_at: list[float] = []
+        self.peers: set[str] = set()
         self.arrived = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -56,6 +58,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:
         self._record(request)
+        self.peers.add(context.peer())
         if self.failures:
             await _abort(context, self.failures.popleft())
         await self.gate.wait()

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ async def test_stream(server: FakeServer) -> None:
         }
 
     assert await asyncio.to_thread(work) == {0: "dog", 1: "ship", 2: "cat"}
+
+
+async def test_predict_many(server: FakeServer, tmp_path: Path) -> None:
+    """A folder goes in, and its pictures come out one by one; leaving early ends it."""
+    for number in range(300):
+        (tmp_path / f"{number:03}.png").write_bytes(b"dog")
+
+    def work() -> tuple[list[str], str]:
+        with BlockingClassifierClient(server.target) as client:
+            names = [Path(picture.name).stem for picture in client.predict_many(tmp_path)]
+            return names, next(client.predict_many(tmp_path)).result.predictions[0].label
+
+    assert await asyncio.to_thread(work) == ([f"{number:03}" for number in range(300)], "dog")
 
 
 async def test_a_stream_may_be_left_early(server: FakeServer) -> None:

@@ -1,3 +1,5 @@
+import asyncio
+
 import grpc
 import pytest
 
@@ -106,3 +108,59 @@ async def test_a_lone_server_that_does_not_serve_can_be_asked(client: Classifier
 
     assert not await client.health()
     assert len(await client.list_models()) > 0
+
+
+async def test_calls_are_spread_over_all_servers(server: FakeServer) -> None:
+    """With two servers behind one name, as behind a headless service, each gets every other call."""
+    async with fake_server.running() as other:
+        async with ClassifierClient(f"ipv4:{server.target},{other.target}") as client:
+            await _until_both_answer(client, server, other)
+            server.classifier.requests.clear()
+            other.classifier.requests.clear()
+            for _ in range(20):
+                await client.predict([b"dog"])
+
+        assert (len(server.classifier.requests), len(other.classifier.requests)) == (10, 10)
+
+
+async def test_calls_share_a_connection(client: ClassifierClient, server: FakeServer) -> None:
+    """Calls, also many at once, come over one connection, which is not opened for each."""
+    await asyncio.gather(*(client.predict([b"dog"]) for _ in range(20)))
+
+    assert len(server.classifier.peers) == 1
+
+
+async def test_a_caller_can_forbid_retries(server: FakeServer) -> None:
+    """With one attempt, the first refusal is the answer."""
+    server.classifier.failures.append(UNAVAILABLE)
+
+    async with ClassifierClient(server.target, max_attempts=1) as client:
+        with pytest.raises(ServerUnavailable):
+            await client.predict([b"dog"])
+
+    assert len(server.classifier.requests) == 1
+
+
+@pytest.mark.parametrize("max_attempts", [0, 6])
+def test_attempts_have_bounds(max_attempts: int) -> None:
+    """What gRPC would silently change is refused."""
+    with pytest.raises(ValueError, match=f"max_attempts: expected 1 to 5, got {max_attempts}"):
+        ClassifierClient(max_attempts=max_attempts)
+
+
+async def test_a_deadline_covers_all_attempts(server: FakeServer) -> None:
+    """A server that says to come back later than the caller has time is not waited for."""
+    server.classifier.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full", pushback_ms=60_000))
+
+    async with ClassifierClient(server.target, timeout_seconds=60) as client:
+        with pytest.raises(ClientError):
+            await client.predict([b"dog"], timeout_seconds=0.2)
+
+    assert len(server.classifier.requests) == 1
+
+
+async def _until_both_answer(client: ClassifierClient, *servers: FakeServer) -> None:
+    """At first only one connection may be there."""
+    async with asyncio.timeout(30):
+        while not all(server.classifier.requests for server in servers):
+            await client.predict([b"dog"])

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from client import (
@@ -5,6 +7,7 @@ from client import (
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
+    PictureMissing,
     Prediction,
     RawRgb,
     ServerFailed,
@@ -74,6 +77,50 @@ async def test_each_call_has_a_deadline(server: FakeServer) -> None:
     async with ClassifierClient(server.target, timeout_seconds=0.05) as client:
         with pytest.raises(DeadlineExceeded, match=rf"no answer from {server.target} within 0\.05 s"):
             await client.predict([b"dog"])
+
+
+async def test_a_call_may_have_a_deadline_of_its_own(client: ClassifierClient, server: FakeServer) -> None:
+    """It takes the place of the client's, and the error says it."""
+    server.classifier.gate.clear()
+
+    with pytest.raises(DeadlineExceeded, match=rf"no answer from {server.target} within 0\.05 s"):
+        await client.predict([b"dog"], timeout_seconds=0.05)
+
+
+async def test_predict_many_answers_in_the_order_of_the_files(client: ClassifierClient, tmp_path: Path) -> None:
+    """A folder's files come sorted by name, and one that cannot be read has an error of its own."""
+    for name in ("dog", "cat", "ship"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    (tmp_path / "broken.png").write_bytes(BROKEN)
+
+    answers = [picture async for picture in client.predict_many(tmp_path, top_k=2)]
+
+    assert [Path(picture.name).stem for picture in answers] == ["broken", "cat", "dog", "ship"]
+    assert [picture.result.error for picture in answers] == ["not a picture", None, None, None]
+    assert [len(picture.result.predictions) for picture in answers] == [0, 2, 2, 2]
+
+
+async def test_predict_many_takes_any_iterable(client: ClassifierClient, server: FakeServer, tmp_path: Path) -> None:
+    """Files and folders from a generator are read as they come, many in a request; a missing one is a result."""
+    (tmp_path / "folder").mkdir()
+    for number in range(300):
+        (tmp_path / "folder" / f"{number:03}.png").write_bytes(b"dog")
+    (tmp_path / "ship.png").write_bytes(b"ship")
+    names = (str(tmp_path / name) for name in ("ship.png", "nosuch.png", "folder"))
+
+    answers = [picture async for picture in client.predict_many(names)]
+
+    assert len(answers) == 302
+    assert answers[0].result.predictions[0].label == "ship"
+    assert answers[1].result.error == "No such file or directory"
+    assert {picture.result.predictions[0].label for picture in answers[2:]} == {"dog"}
+    assert len(server.classifier.requests) == 3
+
+
+async def test_predict_many_misses_a_folder(client: ClassifierClient) -> None:
+    """The one folder that was named and is not there is an error."""
+    with pytest.raises(PictureMissing, match="nosuch: no such file or folder"):
+        [picture async for picture in client.predict_many("nosuch")]
 
 
 async def test_too_large_a_request_is_not_sent(client: ClassifierClient, server: FakeServer) -> None:

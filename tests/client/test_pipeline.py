@@ -74,8 +74,8 @@ async def test_sources_are_read_only_so_far_ahead() -> None:
             most_waiting = max(most_waiting, waiting)
             yield _source(str(number))
 
-    async for _ in classify(sources(), _predict):
-        waiting -= 1
+    async for batch in classify(sources(), _predict):
+        waiting -= len(batch)
 
     assert waiting == 0
     assert most_waiting <= MAX_IN_FLIGHT * MAX_BATCH_PICTURES + 1
@@ -122,9 +122,9 @@ async def test_a_batch_that_fails_ends_everything(error: ClientError) -> None:
 
 def test_batches_are_bounded_in_number() -> None:
     """Many small pictures share a request, but not too many."""
-    sizes = [len(batch) for batch in batches(_source(str(number)) for number in range(150))]
+    sizes = [len(batch) for batch in batches(_source(str(number)) for number in range(300))]
 
-    assert sizes == [MAX_BATCH_PICTURES, MAX_BATCH_PICTURES, 150 - 2 * MAX_BATCH_PICTURES]
+    assert sizes == [MAX_BATCH_PICTURES, MAX_BATCH_PICTURES, 300 - 2 * MAX_BATCH_PICTURES]
 
 
 def test_batches_are_bounded_in_bytes() -> None:
@@ -151,5 +151,5 @@ def _source(name: str, data: bytes | None = None, error: str | None = None) -> S
     return Source(name, Picture(name, name.encode() if data is None else data, error))
 
 
-async def _all(answers: AsyncGenerator[Classified, None]) -> list[Classified]:
-    return [classified async for classified in answers]
+async def _all(answers: AsyncGenerator[list[Classified], None]) -> list[Classified]:
+    return [classified async for batch in answers for classified in batch]

@@ -8,8 +8,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from client.commands.group import EXIT_STATUS
-from client.errors import ClientError
 from tests.client import commandline, fake_server
 from tests.client.fake_server import Failure, FakeServer
 from tests.polling import eventually
@@ -109,19 +107,6 @@ async def test_a_full_disk(server: FakeServer, pictures: Path) -> None:
     assert await commandline.finish(process) == commandline.Finished(
         5, "", "cifarserve: standard output: No space left on device\n"
     )
-
-
-async def test_help_documents_every_exit_status() -> None:
-    """Every status that a failure can have is explained in --help."""
-    finished = await commandline.run("--help", target="127.0.0.1:1")
-
-    documented = {int(line.split()[0]) for line in finished.stdout.splitlines() if line.strip()[:1].isdigit()}
-    assert documented == {0, 1, 5, 130, 141} | set(EXIT_STATUS.values())
-
-
-def test_every_error_has_an_exit_status() -> None:
-    """A new ClientError cannot be forgotten in the table."""
-    assert set(EXIT_STATUS) == set(ClientError.__subclasses__())
 
 
 def _unread_bytes(pipe: int) -> int:

@@ -1,0 +1,53 @@
+"""`cifarserve completion`, and what the shell offers for names of models."""
+
+import asyncio
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from client.client import ClassifierClient
+from client.connection import DEFAULT_TARGET
+from client.errors import ClientError
+
+SHELLS = ("bash", "zsh", "fish")
+
+# A person waits at the keyboard, and does not know that a server is asked.
+_TIMEOUT_SECONDS = 1.0
+_VARIABLE = "_CIFARSERVE_COMPLETE"
+
+_EPILOG = """\b
+Once and for all, in bash, zsh and fish:
+  echo 'eval "$(cifarserve completion bash)"' >> ~/.bashrc
+  echo 'eval "$(cifarserve completion zsh)"' >> ~/.zshrc
+  cifarserve completion fish > ~/.config/fish/completions/cifarserve.fish
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, *, shell: str) -> None:
+    """Print what makes a shell complete cifarserve's commands, options, files and models' names.
+
+    Names of models are asked of the server at --target, if it answers within a second.
+    """
+    shell_completion = get_completion_class(shell)
+    if shell_completion is None:
+        raise click.UsageError(f"expected one of {', '.join(SHELLS)}, got {shell}")
+    main = ctx.find_root().command
+    click.echo(shell_completion(main, {}, "cifarserve", _VARIABLE).source())
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Return the server's models whose names begin with what was typed; none while it does not answer."""
+    target = ctx.find_root().params.get("target") or DEFAULT_TARGET
+    try:
+        names = asyncio.run(_names(target))
+    except ClientError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+async def _names(target: str) -> list[str]:
+    async with ClassifierClient(target, timeout_seconds=_TIMEOUT_SECONDS) as client:
+        return [model.name for model in await client.list_models()]
