@@ -8,13 +8,16 @@ Needs gRPC and protobuf; knows no torch, no model and nothing of the server but 
 from client.admin import ModelAdminClient, ModelVersion, ModelVersions, VersionState
 from client.blocking import BlockingClassifierClient
 from client.client import ClassifierClient
+from client.credentials import Credentials, Tls
 from client.errors import (
     AccessDenied,
+    BadCredentials,
     ClientError,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
     NotPossible,
+    NotTrusted,
     Overloaded,
     PictureMissing,
     ServerFailed,
@@ -37,9 +40,11 @@ from client.results import (
 __all__ = [
     "AccessDenied",
     "Answer",
+    "BadCredentials",
     "BlockingClassifierClient",
     "ClassifierClient",
     "ClientError",
+    "Credentials",
     "DeadlineExceeded",
     "Image",
     "ImageResult",
@@ -53,6 +58,7 @@ __all__ = [
     "ModelVersions",
     "NotFound",
     "NotPossible",
+    "NotTrusted",
     "Overloaded",
     "PictureMissing",
     "Prediction",
@@ -61,6 +67,7 @@ __all__ = [
     "ServerFailed",
     "ServerUnavailable",
     "Timings",
+    "Tls",
     "UnexpectedStatus",
     "VersionState",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from client.client import ClassifierClient
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError
 from client.requests import Image
 from client.results import Answer, ModelDetails, ModelSummary
@@ -24,9 +25,15 @@ class BlockingClassifierClient:
     May be used from many threads at once. Its event loop runs in a thread of its own.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         """Take the arguments of `ClassifierClient`."""
-        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds)
+        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds, credentials=credentials)
 
     def __enter__(self) -> Self:
         """Start the event loop and open the connection."""

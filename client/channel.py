@@ -1,9 +1,10 @@
-"""How this client talks to a server: message sizes, retries, balancing, reconnection. Knows no method."""
+"""How this client talks to a server: encryption, message sizes, retries, balancing, reconnection. Knows no method."""
 
 import json
 
 import grpc
 
+from client.credentials import Tls
 from client.requests import MAX_REQUEST_BYTES
 
 # Every method only reads, so every method may be tried again. gRPC waits as long as a server's
@@ -38,11 +39,16 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str, *, healthy_only: bool) -> grpc.aio.Channel:
+def open_channel(target: str, *, healthy_only: bool, tls: Tls | None = None) -> grpc.aio.Channel:
     """Return a channel to `target`; it connects at the first call. Needs a running event loop.
 
     With `healthy_only`, servers that say NOT_SERVING, because they start or stop, are passed over; where
     all do, calls fail (gRPC's proposal A17). Without it they can still be asked about themselves.
     """
     config = {**_SERVICE_CONFIG, **(_HEALTHY_ONLY if healthy_only else {})}
-    return grpc.aio.insecure_channel(target, options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))])
+    options: list[tuple[str, str | int]] = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.aio.secure_channel(target, tls.to_grpc(), options=options)

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 import grpc
 
 from client.channel import open_channel
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError, DeadlineExceeded, connection_error, error_from_status
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -23,14 +24,22 @@ _Response = TypeVar("_Response")
 class Connection:
     """What every client of a server is: a target, a time limit for each call, and a channel inside `async with`."""
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call."""
         self._target = target
         self._timeout_seconds = timeout_seconds
+        self._credentials = credentials
+        self._metadata = credentials.to_metadata()
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target, healthy_only=False)
+        self._channel = self._open(healthy_only=False)
         return self
 
     async def __aexit__(
@@ -39,9 +48,12 @@ class Connection:
         """Close the connection; calls that are still under way are cancelled."""
         await self._channel.close()
 
+    def _open(self, *, healthy_only: bool) -> grpc.aio.Channel:
+        return open_channel(self._target, healthy_only=healthy_only, tls=self._credentials.tls)
+
     async def _call(self, method: Callable[..., Awaitable[_Response]], request: _Request) -> _Response:
         try:
-            return await method(request, timeout=self._timeout_seconds)
+            return await method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as exc:
             raise self._to_error(exc) from exc
 
@@ -52,7 +64,7 @@ class Connection:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return self._deadline_exceeded()
         if code is grpc.StatusCode.UNAVAILABLE and not self._connected():
-            return connection_error(details, target=self._target)
+            return connection_error(details, target=self._target, tls=self._credentials.tls is not None)
         return error_from_status(code, details, target=self._target)
 
     def _connected(self) -> bool:

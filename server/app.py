@@ -35,6 +35,7 @@ from server.metrics import Metrics
 from server.operations import Operations
 from server.ports import cannot_listen
 from server.roles import Role
+from server.security.protection import Protection, protection
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
@@ -92,7 +93,14 @@ async def serve(settings: ServerSettings, role: Role) -> None:
     with role.showing(metrics) as metrics_address, _decoder(settings) as decoder:
         servicer = ClassifierServicer(catalog, decoder, metrics, max_images=settings.max_images_per_request)
         admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
-        async with _listening(settings, servicer, admin, metrics, health, role=role) as door, processes, catalog:
+        async with (
+            protection(settings, metrics) as protected,
+            _listening(
+                settings, servicer, admin, metrics=metrics, health=health, protected=protected, role=role
+            ) as door,
+            processes,
+            catalog,
+        ):
             await door.set_health(SERVING)
             _collect_garbage_rarely()
             role.say_ready(address=f"{settings.host}:{door.port}", metrics=metrics_address)
@@ -123,16 +131,25 @@ async def _listening(
     settings: ServerSettings,
     servicer: ClassifierServicer,
     admin: ModelAdminServicer,
+    *,
     metrics: Metrics,
     health: health_aio.HealthServicer,
-    *,
+    protected: Protection,
     role: Role,
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
     metrics.watch_rpcs(lambda: admission.inside)
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(metrics, admission, package=classifier_pb2.DESCRIPTOR.package)],
+        interceptors=[
+            StatusInterceptor(
+                metrics,
+                admission,
+                package=classifier_pb2.DESCRIPTOR.package,
+                gate=protected.gate,
+                limit=protected.limit,
+            )
+        ],
         options=[
             ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -142,19 +159,22 @@ async def _listening(
     admin_pb2_grpc.add_ModelAdminServiceServicer_to_server(admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection((SERVICE, ADMIN_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
-    door = _Door(server, _bind(server, settings), health, admission)
+    door = _Door(server, _bind(server, settings, protected), health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()
-    _log.info("listening", address=f"{settings.host}:{door.port}")
+    _log.info("listening", address=f"{settings.host}:{door.port}", tls=protected.credentials is not None)
     try:
         yield door
     finally:
         await server.stop(0)
 
 
-def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def _bind(server: grpc.aio.Server, settings: ServerSettings, protected: Protection) -> int:
+    address = f"{settings.host}:{settings.port}"
     try:
-        return server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if protected.credentials:
+            return server.add_secure_port(address, protected.credentials)
+        return server.add_insecure_port(address)
     except RuntimeError as exc:
         raise cannot_listen(settings.host, settings.port) from exc
 

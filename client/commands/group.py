@@ -8,13 +8,16 @@ import click
 
 from client.admin import ModelAdminClient
 from client.client import ClassifierClient
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import (
     AccessDenied,
+    BadCredentials,
     ClientError,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
     NotPossible,
+    NotTrusted,
     Overloaded,
     PictureMissing,
     ServerFailed,
@@ -29,25 +32,28 @@ class Connect:
 
     target: str
     timeout_seconds: float
+    credentials: Credentials = NO_CREDENTIALS
 
     def __call__(self) -> ClassifierClient:
         """Return a client that classifies; it connects when it is entered."""
-        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds)
+        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds, credentials=self.credentials)
 
     def admin(self) -> ModelAdminClient:
         """Return a client that decides what is served; it connects when it is entered."""
-        return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds)
+        return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds, credentials=self.credentials)
 
 
 # 3: the same command may succeed later. 4: it will not.
 EXIT_STATUS: dict[type[ClientError], int] = {
     PictureMissing: 2,
+    BadCredentials: 2,
     Overloaded: 3,
     ServerUnavailable: 3,
     DeadlineExceeded: 3,
     InvalidRequest: 4,
     NotFound: 4,
     AccessDenied: 4,
+    NotTrusted: 4,
     NotPossible: 4,
     ServerFailed: 4,
     UnexpectedStatus: 4,
