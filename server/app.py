@@ -40,6 +40,7 @@ from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 from server.stopping import Stop
+from server.telemetry.observer import Observer, observing
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
@@ -95,8 +96,16 @@ async def serve(settings: ServerSettings, role: Role) -> None:
         admin = ModelAdminServicer(Operations(catalog, Repository(settings.repository)))
         async with (
             protection(settings, metrics) as protected,
+            observing(settings, metrics) as observer,
             _listening(
-                settings, servicer, admin, metrics=metrics, health=health, protected=protected, role=role
+                settings,
+                servicer,
+                admin,
+                metrics=metrics,
+                health=health,
+                protected=protected,
+                observer=observer,
+                role=role,
             ) as door,
             processes,
             catalog,
@@ -135,6 +144,7 @@ async def _listening(
     metrics: Metrics,
     health: health_aio.HealthServicer,
     protected: Protection,
+    observer: Observer | None,
     role: Role,
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
@@ -148,6 +158,7 @@ async def _listening(
                 package=classifier_pb2.DESCRIPTOR.package,
                 gate=protected.gate,
                 limit=protected.limit,
+                observer=observer,
             )
         ],
         options=[

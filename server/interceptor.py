@@ -18,6 +18,7 @@ from server.security.gate import Gate
 from server.security.rate import RateLimit
 from server.security.scopes import SCOPES
 from server.statuses import STATUS, trailers_of
+from server.telemetry.observer import Observer
 
 _log = structlog.get_logger(__name__)
 
@@ -45,12 +46,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         package: str,
         gate: Gate = _EVERYBODY,
         limit: RateLimit | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._metrics = metrics
         self._admission = admission
         self._gate = gate
         self._asks_for_tokens = gate.asks_for_tokens
         self._limit = limit
+        self._observer = observer
         self._prefix = f"/{package}."
         self._guarded: dict[str, _Handler] = {}
 
@@ -80,21 +83,18 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         async def raise_it(*_: object) -> None:
             raise refusal
 
-        known = method in SCOPES  # a caller's inventions must not become labels of metrics
-        return grpc.stream_stream_rpc_method_handler(
-            self._wrap(method.rsplit("/", 1)[1] if known else "unknown", raise_it)
-        )
+        # A caller's inventions must not become labels of metrics.
+        return grpc.stream_stream_rpc_method_handler(self._wrap(method if method in SCOPES else "/unknown", raise_it))
 
     def _guard(self, full_name: str, handler: _Handler) -> _Handler:
-        method = full_name.rsplit("/", 1)[1]
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._wrap(method, self._protect(full_name, handler.stream_stream, paced)),  # type: ignore[arg-type]
+                self._wrap(full_name, self._protect(full_name, handler.stream_stream, paced)),  # type: ignore[arg-type]
                 request_deserializer=parser_that_raises(handler.request_deserializer),  # type: ignore[arg-type]  # ours have one
                 response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(method, self._protect(full_name, handler.unary_unary, limited)),  # type: ignore[arg-type]
+            self._wrap(full_name, self._protect(full_name, handler.unary_unary, limited)),  # type: ignore[arg-type]
             request_deserializer=parser_that_returns(handler.request_deserializer),  # type: ignore[arg-type]  # likewise
             response_serializer=handler.response_serializer,
         )
@@ -109,7 +109,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             behavior = by_peer(behavior, self._gate)
         return behavior
 
-    def _wrap(self, method: str, behavior: _Behavior) -> _Behavior:
+    def _wrap(self, full_name: str, behavior: _Behavior) -> _Behavior:
+        method = full_name.rsplit("/", 1)[1]
         seconds = self._metrics.request_seconds.labels(method)
         answered = self._metrics.requests.labels(method, grpc.StatusCode.OK.name)
 
@@ -125,7 +126,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except ServingError as exc:
                 code = STATUS[type(exc)]
                 self._metrics.requests.labels(method, code.name).inc()
-                await context.abort(code, str(exc), trailers_of(exc))
+                trailers = trailers_of(exc)
+                # What is given here takes the place of what was set before, such as the request's id.
+                await context.abort(code, str(exc), trailers and (*context.trailing_metadata(), *trailers))
             except Exception:  # noqa: BLE001  # the caller learns nothing of the inside, the log everything
                 _log.exception("unexpected failure", method=method)
                 self._metrics.requests.labels(method, grpc.StatusCode.INTERNAL.name).inc()
@@ -136,4 +139,4 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 seconds.observe(time.perf_counter() - started)
 
-        return guarded
+        return self._observer.observed(full_name.removeprefix("/"), guarded) if self._observer else guarded

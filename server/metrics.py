@@ -46,6 +46,8 @@ class PredictRecord(NamedTuple):
     failed: int
     decode_seconds: float
     total_seconds: float
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
 
 
 class ServedInfo(NamedTuple):
@@ -188,6 +190,11 @@ class Metrics:
             "cifarserve_credential_reads",
             "Times that tokens or certificates were read from their files: used, or refused and the last ones kept",
             ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self.lost_access_lines = Counter(
+            "cifarserve_lost_access_lines",
+            "Lines of the access log that were thrown away: too many waited, or they could not be written",
             registry=self.registry,
         )
 

@@ -16,6 +16,7 @@ from server.decoding import Decoded, Decoder
 from server.errors import Draining, ServingError
 from server.metrics import Metrics, PredictRecord
 from server.served import ServedModel
+from server.telemetry.record import CURRENT
 
 _STREAM_WINDOW = 256  # requests of one stream that are worked on at once; then reading waits
 
@@ -87,17 +88,20 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
             )
         timings = conversions.to_timings(answer, decode_seconds, total_seconds=time.monotonic() - started)
         labels = served.card.labels
-        self._metrics.observe_predict(
-            PredictRecord(
-                served.card.model,
-                served.card.version,
-                labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
-                invalid=len(outcomes) - len(readable),
-                failed=len(answer.failures) if answer else 0,
-                decode_seconds=decode_seconds,
-                total_seconds=time.monotonic() - started,
-            )
+        record = PredictRecord(
+            served.card.model,
+            served.card.version,
+            labels=[labels[scores.indices[0]] for scores in answer.results] if answer else [],
+            invalid=len(outcomes) - len(readable),
+            failed=len(answer.failures) if answer else 0,
+            decode_seconds=decode_seconds,
+            total_seconds=time.monotonic() - started,
+            queue_seconds=answer.queue_seconds if answer else 0.0,
+            compute_seconds=answer.compute_seconds if answer else 0.0,
         )
+        self._metrics.observe_predict(record)
+        if (request_record := CURRENT.get()) is not None:  # the access log or a trace wants to know
+            request_record.note(record)
         if answer and answer.failures:
             outcomes = _with_failures(outcomes, answer.failures)
         if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):

@@ -101,6 +101,13 @@ class ServerSettings(BaseSettings):
         30.0,
         description="an engine that has work and finishes none for so long is stuck: the server exits with status 1",
     )
+    access_log_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of all RPCs that have a line of JSON on standard output: 1: all, 0.01: one in a hundred"
+    )
+    tracing: bool = Field(
+        False,  # noqa: FBT003  # a default, not an argument
+        description="export OpenTelemetry spans over OTLP/HTTP, to where the OTEL_* variables say; needs [tracing]",
+    )
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
