@@ -5,7 +5,7 @@ STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test soak bench bench-gpu accuracy serve train up down proto lock
+.PHONY: setup demo check audit test soak bench bench-gpu accuracy serve train up down proto lock
 
 setup: .venv/installed ## make .venv from the locked, hashed requirements
 
@@ -23,6 +23,9 @@ check: setup ## format, lint, types, arrows, contract, drift of the stubs
 	$(BIN)/buf lint proto
 	$(MAKE) --no-print-directory proto STUBS=.cache/stubs
 	diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
+
+audit: setup ## known vulnerabilities of what is locked; asks the package index's database, so it needs a network
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.txt
 
 test: setup ## every test, with the line coverage of the four packages
 	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
@@ -66,4 +69,5 @@ lock: setup ## renew requirements/*.txt from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/client.txt
 	$(LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(LOCK) --constraint requirements/dev.txt --extra server --extra tracing --output-file requirements/tracing.txt
 	$(LOCK) --constraint requirements/dev.txt --extra training --output-file requirements/training.txt

@@ -102,7 +102,7 @@ class ServerSettings(BaseSettings):
         description="an engine that has work and finishes none for so long is stuck: the server exits with status 1",
     )
     access_log_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="share of all RPCs that have a line of JSON on standard output: 1: all, 0.01: one in a hundred"
+        0.01, description="share of all RPCs that have a line of JSON on standard output, chosen by chance; 0: none"
     )
     tracing: bool = Field(
         False,  # noqa: FBT003  # a default, not an argument

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Gives every RPC an id, which goes back in its trailers, and tells the access log and the trace of it."""
+    """Tells the access log and the trace of RPCs; each that is told of has an id, which goes back in its trailers."""
 
     def __init__(self, *, access_log: AccessLog | None = None, tracing: Tracing | None = None) -> None:
         self._access_log = access_log
@@ -41,12 +41,12 @@ class Observer:
         """
 
         async def observe(request: object, context: _Context) -> object:
+            logs = self._access_log is not None and self._access_log.wants_one()
+            if not logs and self._tracing is None:  # nobody will be told: it costs no more than to find that out
+                return await behavior(request, context)
             metadata = context.invocation_metadata() or ()
             identity = request_id(metadata)
             context.set_trailing_metadata(((REQUEST_ID, identity),))
-            logs = self._access_log is not None and self._access_log.wants_one()
-            if not logs and self._tracing is None:
-                return await behavior(request, context)
             record = RequestRecord(
                 identity,
                 method,

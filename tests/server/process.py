@@ -125,7 +125,7 @@ async def running_server(
     *flags: str | Path,
     wait_until: str = "ready",
     program: str = "server",
-    stdout: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[ServerProcess]:
     """Start the server with `flags`, yield it when it logged `wait_until`, and leave no process behind."""

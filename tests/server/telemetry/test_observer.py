@@ -134,7 +134,7 @@ async def test_collector_that_is_not_there_costs_nobody_an_answer(small_reposito
 
 async def test_overload_tells_the_id_too(small_repository: Path) -> None:
     """Trailers that say when to retry do not take the place of the id."""
-    flags = ("--repository", small_repository, "--access-log-share", "0.000001")
+    flags = ("--repository", small_repository, "--access-log-share", "1")
     async with running_server(*flags, "--rate-limit-per-second", "0.001", "--rate-limit-burst", "1") as server:
         answered = await call(server.address, ONE_PICTURE, ("x-request-id", "one"))
         limited = await call(server.address, ONE_PICTURE, ("x-request-id", "two"))
