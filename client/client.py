@@ -83,7 +83,7 @@ class ClassifierClient(Connection):
             ClientError: the stream as a whole failed; lists without an answer may have been classified.
         """
         build = functools.partial(to_request, model=model, version=version, top_k=top_k)
-        call = self._predictor.PredictStream(metadata=self._metadata)
+        call = self._predictor.PredictStream(metadata=self._call_metadata())
         responses = exchange(call, _number(requests, build), timeout_seconds=self._timeout_seconds)
         try:
             async with contextlib.aclosing(responses):

@@ -9,6 +9,7 @@ import grpc
 from client.channel import open_channel
 from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError, DeadlineExceeded, connection_error, error_from_status
+from client.tracing import trace_context
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -51,9 +52,12 @@ class Connection:
     def _open(self, *, healthy_only: bool) -> grpc.aio.Channel:
         return open_channel(self._target, healthy_only=healthy_only, tls=self._credentials.tls)
 
+    def _call_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *trace_context())
+
     async def _call(self, method: Callable[..., Awaitable[_Response]], request: _Request) -> _Response:
         try:
-            return await method(request, timeout=self._timeout_seconds, metadata=self._metadata)
+            return await method(request, timeout=self._timeout_seconds, metadata=self._call_metadata())
         except grpc.aio.AioRpcError as exc:
             raise self._to_error(exc) from exc
 

@@ -37,6 +37,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
     Attributes:
         failures: one is taken for each Predict, until there are none.
         requests: every PredictRequest that arrived, attempts that failed included.
+        metadata: what came with each of them.
         arrived_at: when each of them did, in seconds.
         arrived: set when the first of them did.
         gate: while it is cleared, Predict does not answer.
@@ -47,6 +48,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
     def __init__(self) -> None:
         self.failures: deque[Failure] = deque()
         self.requests: list[pb.PredictRequest] = []
+        self.metadata: list[dict[str, str | bytes]] = []
         self.arrived_at: list[float] = []
         self.arrived = asyncio.Event()
         self.gate = asyncio.Event()
@@ -55,7 +57,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         self.versions = deque([WHITENED.version])
 
     async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:
-        self._record(request)
+        self._record(request, context)
         if self.failures:
             await _abort(context, self.failures.popleft())
         await self.gate.wait()
@@ -69,7 +71,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         """Answers in pairs, the second request first, and refuses a request without images."""
         pair: list[pb.PredictRequest] = []
         async for request in requests:
-            self._record(request)
+            self._record(request, context)
             if self.failures:
                 await _abort(context, self.failures.popleft())
             await self.gate.wait()
@@ -112,8 +114,9 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
             batch_costs=[pb.BatchCost(batch_size=1, milliseconds=0.5), pb.BatchCost(batch_size=64, milliseconds=4)],
         )
 
-    def _record(self, request: pb.PredictRequest) -> None:
+    def _record(self, request: pb.PredictRequest, context: _Context) -> None:
         self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         self.arrived_at.append(time.monotonic())
         self.arrived.set()
 
