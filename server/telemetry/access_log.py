@@ -1,7 +1,7 @@
 """The access log: one line of JSON for each RPC that is chosen, on standard output. Never what a picture shows."""
 
+import collections
 import json
-import queue
 import random
 import sys
 import threading
@@ -13,6 +13,8 @@ from typing import BinaryIO, Self
 from server.telemetry.record import RequestRecord
 
 _MAX_WAITING_LINES = 10_000
+_INTERVAL_SECONDS = 0.25  # a thread that woke up for each line would take the interpreter from the event loop each time
+_PATIENCE_SECONDS = 1.0
 
 
 class AccessLog:
@@ -38,7 +40,8 @@ class AccessLog:
         self._share = share
         self._output = output or sys.stdout.buffer
         self._chance = chance
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING_LINES)
+        self._waiting: collections.deque[RequestRecord] = collections.deque()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
 
     def __enter__(self) -> Self:
@@ -48,11 +51,8 @@ class AccessLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self._lines.put(None, timeout=1)
-        except queue.Full:  # nobody reads them: the end does not wait either
-            return
-        self._thread.join(timeout=1)
+        self._ended.set()
+        self._thread.join(_PATIENCE_SECONDS)  # where nobody reads the lines, the end does not wait for them
 
     def wants_one(self) -> bool:
         """Return whether the next RPC is to have a line."""
@@ -60,17 +60,25 @@ class AccessLog:
 
     def write(self, record: RequestRecord) -> None:
         """Write the line of an RPC that has ended, or lose it when too many wait."""
-        try:
-            self._lines.put_nowait(to_line(record))
-        except queue.Full:
+        if len(self._waiting) < _MAX_WAITING_LINES:
+            self._waiting.append(record)
+        else:
             self._on_lost()
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
-                self._output.write(line)
-                self._output.flush()
-            except OSError:  # a full disk, or nobody there: the server goes on
+        while not self._ended.wait(_INTERVAL_SECONDS):
+            self._write_waiting()
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        records = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not records:
+            return
+        try:
+            self._output.write(b"".join(map(to_line, records)))
+            self._output.flush()
+        except OSError:  # a full disk, or nobody there: the server goes on
+            for _ in records:
                 self._on_lost()
 
 

@@ -107,4 +107,4 @@ def test_reader_that_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) ->
             log.write(record())
     output.gate.set()
 
-    assert 19 <= len(lost) <= 20  # the thread may hold one line
+    assert 10 <= len(lost) <= 20  # the thread may hold as many as may wait
