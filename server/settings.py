@@ -54,7 +54,7 @@ class ServerSettings(BaseSettings):
     tls_client_ca: Path | None = Field(
         None, description="PEM file: clients must show a certificate of one of these authorities (mutual TLS); followed"
     )
-    token_file: Path | None = Field(
+    accepted_tokens: Path | None = Field(
         None, description="clients must show a token of this file; its lines are 'infer|admin NAME TOKEN'; followed"
     )
     rate_limit_per_second: Annotated[float, Field(ge=0)] = Field(

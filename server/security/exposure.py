@@ -9,10 +9,10 @@ def exposure(settings: ServerSettings) -> str:
     """Return what is missing, and the flags that would add it; empty: nothing, or only this machine can connect."""
     if _is_loopback(settings.host):
         return ""
-    authenticates = settings.token_file or settings.tls_client_ca
+    authenticates = settings.accepted_tokens or settings.tls_client_ca
     missing = [
         *([] if settings.tls_certificate else ["TLS (--tls-certificate, --tls-key)"]),
-        *([] if authenticates else ["tokens (--token-file)"]),
+        *([] if authenticates else ["tokens (--accepted-tokens)"]),
     ]
     return " and ".join(missing)
 

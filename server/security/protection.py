@@ -49,11 +49,11 @@ async def protection(settings: ServerSettings, metrics: Metrics) -> AsyncIterato
 async def _tokens(
     settings: ServerSettings, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Callable[[], Tokens] | None:
-    if settings.token_file is None:
+    if settings.accepted_tokens is None:
         return None
     files = FollowedFiles(
         "token file",
-        [settings.token_file],
+        [settings.accepted_tokens],
         lambda contents: Tokens.parse(contents[0].decode()),
         observe=lambda tokens: metrics.observe_credentials("tokens", usable=tokens is not None),
     )

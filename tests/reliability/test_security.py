@@ -83,12 +83,12 @@ async def guarded(
     authority = Authority()
     certificate, key = authority.sign().write(folder, "server")
     client_ca = replace(folder / "clients.crt", authority.pem)
-    token_file = replace(folder / "tokens", TOKENS.encode())
+    accepted = replace(folder / "tokens", TOKENS.encode())
     flags: list[str | Path] = ["--repository", repository, "--tls-certificate", certificate, "--tls-key", key]
     flags += ["--tls-client-ca", client_ca] if mutual else []
-    flags += ["--token-file", token_file] if tokens else []
+    flags += ["--accepted-tokens", accepted] if tokens else []
     async with running_server(*flags) as process:
-        yield Guarded(process, authority, certificate, key, client_ca, token_file)
+        yield Guarded(process, authority, certificate, key, client_ca, accepted)
         assert await process.stop() == 0
 
 
@@ -266,7 +266,7 @@ async def test_administration_is_for_this_machine_where_there_are_no_tokens(quic
                 await elsewhere.versions()
 
     warnings = [entry["missing"] for entry in process.log if "protection is missing" in str(entry["event"])]
-    assert warnings == ["TLS (--tls-certificate, --tls-key) and tokens (--token-file)"]
+    assert warnings == ["TLS (--tls-certificate, --tls-key) and tokens (--accepted-tokens)"]
 
 
 async def test_client_that_asks_too_often_is_told_when_to_return(quick_repository: Path) -> None:
