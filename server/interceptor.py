@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # grpc's classes are generic only in their stubs; nobody here
     _Handler = grpc.RpcMethodHandler[Any, Any]
     _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 
-
 _EVERYBODY = Gate()
 
 
@@ -73,7 +72,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        ours = method.startswith(self._prefix)
+        # Other services' methods that not everybody may call, such as channelz, go through the same door.
+        ours = method.startswith(self._prefix) or self._gate.asks_for_peer(method)
         self._guarded[method] = self._guard(method, handler) if ours else refuse_unparsable(handler)
         return self._guarded[method]
 
