@@ -5,7 +5,7 @@ STUBS ?= proto
 CIFAR10_DATA ?= $(firstword $(wildcard ../shared/data data) data)
 export CIFAR10_DATA
 
-.PHONY: setup demo check test soak bench bench-gpu accuracy serve train up down smoke proto lock
+.PHONY: setup demo check audit test soak bench bench-gpu accuracy serve train up down smoke proto lock
 
 setup: .venv/installed ## make .venv from the locked, hashed requirements
 
@@ -25,6 +25,9 @@ check: setup ## format, lint, types, arrows, contract, drift of the stubs, what 
 	diff -r -x '*.proto' -x __pycache__ .cache/stubs/cifarserve proto/cifarserve
 	$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config --quiet
 	$(BIN)/kubernetes-validate --strict --quiet --no-warn deploy/kubernetes/base/[!k]*.yaml
+
+audit: setup ## known vulnerabilities of what is locked; asks the package index's database, so it needs a network
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.txt
 
 test: setup ## every test, with the line coverage of the four packages
 	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
@@ -75,6 +78,7 @@ lock: setup ## renew requirements/*.txt from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/client.txt
 	$(LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(LOCK) --constraint requirements/dev.txt --extra server --extra tracing --output-file requirements/tracing.txt
 	$(LOCK) --constraint requirements/dev.txt --extra training --output-file requirements/training.txt
 	$(COMPILE) requirements/interop-triton.in --output-file requirements/interop-triton.txt
 	$(COMPILE) requirements/interop-kserve.in --output-file requirements/interop-kserve.txt

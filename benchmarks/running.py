@@ -40,7 +40,10 @@ def running_server(*flags: str, show: Callable[[str], None] | None = None) -> It
         RuntimeError: the server ended before it was ready, or with a status that is not 0.
     """
     command = [sys.executable, "-m", "server", "--port", "0", "--metrics-port", "0", "--log-format", "json", *flags]
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+    # Its access log, on standard output, is of no interest here.
+    with subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         ready: Queue[dict[str, str]] = Queue()
         reader = threading.Thread(target=_read_log, args=(process, ready, show))
         reader.start()

@@ -8,13 +8,16 @@ Needs gRPC and protobuf; knows no torch, no model and nothing of the server but 
 from client.admin import ModelAdminClient, ModelVersion, ModelVersions, VersionState
 from client.blocking import BlockingClassifierClient
 from client.client import ClassifierClient
+from client.credentials import Credentials, Tls
 from client.errors import (
     AccessDenied,
+    BadCredentials,
     ClientError,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
     NotPossible,
+    NotTrusted,
     OutputNotWritten,
     Overloaded,
     PictureMissing,
@@ -39,10 +42,12 @@ from client.results import (
 __all__ = [
     "AccessDenied",
     "Answer",
+    "BadCredentials",
     "BlockingClassifierClient",
     "Classified",
     "ClassifierClient",
     "ClientError",
+    "Credentials",
     "DeadlineExceeded",
     "Image",
     "ImageResult",
@@ -56,6 +61,7 @@ __all__ = [
     "ModelVersions",
     "NotFound",
     "NotPossible",
+    "NotTrusted",
     "OutputNotWritten",
     "Overloaded",
     "PictureMissing",
@@ -65,6 +71,7 @@ __all__ = [
     "ServerFailed",
     "ServerUnavailable",
     "Timings",
+    "Tls",
     "UnexpectedStatus",
     "VersionState",
 ]

@@ -4,6 +4,7 @@ import click
 
 from client.commands.bench import bench
 from client.commands.completion import completion
+from client.commands.credentials import credential_options, is_readable_by_others
 from client.commands.exits import describe_exits
 from client.commands.group import CommandGroup, Connect
 from client.commands.health import health
@@ -11,6 +12,7 @@ from client.commands.models import models
 from client.commands.predict import predict
 from client.commands.values import Finite
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
+from client.credentials import Credentials
 
 _EPILOG = f"""\b
 Environment:
@@ -50,14 +52,17 @@ Examples:
     show_envvar=True,
     help="How long one request may take, its retries included.",
 )
+@credential_options
 @click.pass_context
-def main(ctx: click.Context, target: str, timeout_seconds: float) -> None:
+def main(ctx: click.Context, target: str, timeout_seconds: float, credentials: Credentials) -> None:
     """Ask a cifarserve server what is in a picture.
 
     The labels are those of CIFAR-10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship and
     truck. Start a server with cifarserve-server.
     """
-    ctx.obj = Connect(target, timeout_seconds)
+    if is_readable_by_others(target, credentials):
+        click.echo("cifarserve: warning: without --tls the token can be read on its way", err=True)
+    ctx.obj = Connect(target, timeout_seconds, credentials)
 
 
 main.add_command(predict)

@@ -1,4 +1,7 @@
-"""Decide which versions a cifarserve server serves, from asyncio. The server obeys callers on its own machine."""
+"""Decide which versions a cifarserve server serves, from asyncio.
+
+The server obeys who shows a token of scope `admin`, or, when it has no tokens, callers on its own machine.
+"""
 
 import enum
 from dataclasses import dataclass
@@ -75,7 +78,7 @@ class ModelAdminClient(Connection):
     Each call but `versions` is answered when the server has done what was asked; when `timeout_seconds`
     pass earlier, the server goes on. All but `versions` raise `NotPossible` when the version is refused or
     the repository cannot be written: what was served still is. Every call raises `NotFound` for an unknown
-    model, `AccessDenied` from another machine, and other `ClientError`s.
+    model, `AccessDenied` without the right, and other `ClientError`s.
     """
 
     async def __aenter__(self) -> Self:

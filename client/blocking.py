@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from client.channel import DEFAULT_MAX_ATTEMPTS
 from client.client import ClassifierClient
 from client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError
 from client.pipeline import Classified, classify_files
 from client.requests import Image
@@ -34,9 +35,12 @@ class BlockingClassifierClient:
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
         """Take the arguments of `ClassifierClient`."""
-        self._client = ClassifierClient(target, timeout_seconds=timeout_seconds, max_attempts=max_attempts)
+        self._client = ClassifierClient(
+            target, timeout_seconds=timeout_seconds, max_attempts=max_attempts, credentials=credentials
+        )
 
     def __enter__(self) -> Self:
         """Start the event loop and open the connection."""

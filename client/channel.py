@@ -1,9 +1,10 @@
-"""How this client talks to a server: message sizes, retries, balancing, reconnection. Knows no method."""
+"""How this client talks to a server: encryption, message sizes, retries, balancing, reconnection. Knows no method."""
 
 import json
 
 import grpc
 
+from client.credentials import Tls
 from client.requests import MAX_REQUEST_BYTES
 
 # Every method only reads, so every method may be tried again. gRPC waits as long as a server's
@@ -34,7 +35,7 @@ DEFAULT_MAX_ATTEMPTS = 4
 MAX_ATTEMPTS = 5  # gRPC makes no more, whatever it is told
 
 
-def open_channel(target: str, *, healthy_only: bool, max_attempts: int) -> grpc.aio.Channel:
+def open_channel(target: str, *, healthy_only: bool, max_attempts: int, tls: Tls | None = None) -> grpc.aio.Channel:
     """Return a channel to `target`; it connects at the first call. Needs a running event loop.
 
     With `healthy_only`, servers that say NOT_SERVING, because they start or stop, are passed over; where
@@ -42,7 +43,12 @@ def open_channel(target: str, *, healthy_only: bool, max_attempts: int) -> grpc.
     that meets a server that is away or overloaded is tried up to `max_attempts` times, 1 to `MAX_ATTEMPTS`.
     """
     config = _BALANCING | _retries(max_attempts) | (_HEALTHY_ONLY if healthy_only else {})
-    return grpc.aio.insecure_channel(target, options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))])
+    options: list[tuple[str, str | int]] = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.aio.secure_channel(target, tls.to_grpc(), options=options)
 
 
 def _retries(max_attempts: int) -> dict[str, object]:

@@ -11,7 +11,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
-from client.channel import open_channel
 from client.connection import Connection
 from client.errors import ClientError, NotFound, ServerFailed, error_from_status
 from client.pipeline import Classified, classify_files
@@ -38,7 +37,7 @@ class ClassifierClient(Connection):
     async def __aenter__(self) -> Self:
         """Open the connection."""
         await super().__aenter__()
-        self._healthy_channel = open_channel(self._target, healthy_only=True, max_attempts=self._max_attempts)
+        self._healthy_channel = self._open(healthy_only=True)
         self._predictor = classifier_pb2_grpc.ClassifierServiceStub(self._healthy_channel)
         self._classifier = classifier_pb2_grpc.ClassifierServiceStub(self._channel)
         self._check: _HealthCheck = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined]
@@ -132,7 +131,7 @@ class ClassifierClient(Connection):
             ClientError: the stream as a whole failed; lists without an answer may have been classified.
         """
         build = functools.partial(to_request, model=model, version=version, top_k=top_k)
-        call = self._predictor.PredictStream()
+        call = self._predictor.PredictStream(metadata=self._call_metadata())
         responses = exchange(call, _number(requests, build), timeout_seconds=self._timeout_seconds)
         try:
             async with contextlib.aclosing(responses):

@@ -7,7 +7,9 @@ from typing import Self, TypeVar
 import grpc
 
 from client.channel import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS, open_channel
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError, DeadlineExceeded, connection_error, error_from_status
+from client.tracing import trace_context
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -29,6 +31,7 @@ class Connection:
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
         """Connect to `target`, such as "host:50051", "dns:///host:50051" or "unix:/path", at the first call.
 
@@ -40,10 +43,12 @@ class Connection:
         self._target = target
         self._timeout_seconds = timeout_seconds
         self._max_attempts = max_attempts
+        self._credentials = credentials
+        self._metadata = credentials.to_metadata()
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
-        self._channel = open_channel(self._target, healthy_only=False, max_attempts=self._max_attempts)
+        self._channel = self._open(healthy_only=False)
         return self
 
     async def __aexit__(
@@ -51,6 +56,14 @@ class Connection:
     ) -> None:
         """Close the connection; calls that are still under way are cancelled."""
         await self._channel.close()
+
+    def _open(self, *, healthy_only: bool) -> grpc.aio.Channel:
+        return open_channel(
+            self._target, healthy_only=healthy_only, max_attempts=self._max_attempts, tls=self._credentials.tls
+        )
+
+    def _call_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *trace_context())
 
     async def _call(
         self,
@@ -61,7 +74,7 @@ class Connection:
     ) -> _Response:
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         try:
-            return await method(request, timeout=seconds)
+            return await method(request, timeout=seconds, metadata=self._call_metadata())
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise self._deadline_exceeded(seconds) from exc
@@ -74,7 +87,7 @@ class Connection:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return self._deadline_exceeded(self._timeout_seconds)
         if code is grpc.StatusCode.UNAVAILABLE and not self._connected():
-            return connection_error(details, target=self._target)
+            return connection_error(details, target=self._target, tls=self._credentials.tls is not None)
         return error_from_status(code, details, target=self._target)
 
     def _connected(self) -> bool:

@@ -3,6 +3,8 @@
 ClientError
 ├── PictureMissing      a file or folder that was named holds no picture
 ├── OutputNotWritten    a file that was asked for cannot be written
+├── BadCredentials      a file with a certificate, a key or a token cannot be read
+├── NotTrusted          client and server do not accept each other's certificates, or only one speaks TLS
 ├── InvalidRequest      a picture, top_k or another part of the request is not acceptable
 ├── NotFound            the server has no such model, version or health service
 ├── AccessDenied        credentials are missing, wrong or not sufficient
@@ -27,6 +29,14 @@ class PictureMissing(ClientError):
 
 class OutputNotWritten(ClientError):
     """A file that was asked for cannot be written."""
+
+
+class BadCredentials(ClientError):
+    """A file with a certificate, a key or a token cannot be read."""
+
+
+class NotTrusted(ClientError):
+    """Client and server do not accept each other's certificates, or only one of them speaks TLS."""
 
 
 class InvalidRequest(ClientError):
@@ -78,6 +88,19 @@ _ERRORS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.INTERNAL: (ServerFailed, "server at {target} failed: {reason}"),
     grpc.StatusCode.UNKNOWN: (ServerFailed, "server at {target} failed: {reason}"),
 }
+# What gRPC says of a handshake that failed, and what that means.
+_DISTRUST = {
+    "unable to get local issuer certificate": "the server's certificate is of no authority that is trusted (--ca-file)",
+    "self-signed certificate": "the server's certificate is of no authority that is trusted (--ca-file)",
+    "self signed certificate": "the server's certificate is of no authority that is trusted (--ca-file)",
+    "certificate has expired": "the server's certificate has expired",
+    "certificate is not yet valid": "the server's certificate is not yet valid",
+    "Hostname Verification Check failed": "the server's certificate is for another name (--tls-server-name)",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS (leave out --tls)",
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not accepted",
+}
+# A server that wants TLS, or a certificate of the client, hangs up without a word. So does one that is ended.
+_HUNG_UP = "Socket closed"
 # gRPC's words for a server whose health says NOT_SERVING.
 _UNHEALTHY = "backend unhealthy"
 # grpc's enum members hold (number, name)
@@ -95,8 +118,14 @@ def error_from_status(code: grpc.StatusCode | int, reason: str, *, target: str) 
     return UnexpectedStatus(f"server at {target} answered {name}: {reason}")
 
 
-def connection_error(details: str, *, target: str) -> ServerUnavailable:
+def connection_error(details: str, *, target: str, tls: bool = False) -> ClientError:
     """Return the error for a connection that could not be made; `details` is gRPC's account of it."""
+    for words, meaning in _DISTRUST.items():
+        if words in details:
+            return NotTrusted(f"no connection to {target}: {meaning}")
+    if details.endswith(_HUNG_UP):
+        wanted = "a certificate of this client, or another one (--certificate-file)" if tls else "TLS (--tls)"
+        return ServerUnavailable(f"no connection to {target}: the server hung up; does it want {wanted}?")
     # The cause stands last: "... ipv4:127.0.0.1:50051: Failed to connect to remote host: Connection refused".
     reason = details.rpartition(": ")[2].rstrip("]") or "no connection"
     if reason == _UNHEALTHY:

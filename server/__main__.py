@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from server.errors import EngineDied, StartError, WorkerDied
 from server.logs import configure_logging
+from server.security.exposure import exposure
 from server.settings import ServerSettings
 from server.workers import supervise
 
@@ -24,6 +25,8 @@ def main() -> None:
         _fail(_first_problem(exc), status=2)
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     _log.info("settings", **settings.model_dump(mode="json"))
+    if missing := exposure(settings):
+        _log.warning("other machines can connect, and protection is missing", host=settings.host, missing=missing)
     try:
         uvloop.run(_running(settings))
     except (StartError, EngineDied, WorkerDied) as exc:

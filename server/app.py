@@ -39,11 +39,13 @@ from server.operations import Operations
 from server.ports import cannot_listen
 from server.prediction import Predictor
 from server.roles import Role
+from server.security.protection import Protection, protection
 from server.served import BatchLimits
 from server.servicer import ClassifierServicer
 from server.settings import ServerSettings
 from server.stopping import Stop
 from server.streams import Streams
+from server.telemetry.observer import Observer, observing
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
@@ -103,7 +105,13 @@ async def serve(settings: ServerSettings, role: Role) -> None:
             ),
             health,
         )
-        async with _listening(settings, servicers, metrics, role=role) as door, processes, catalog:
+        async with (
+            protection(settings, metrics) as protected,
+            observing(settings, metrics) as observer,
+            _listening(settings, servicers, metrics, protected=protected, observer=observer, role=role) as door,
+            processes,
+            catalog,
+        ):
             await door.set_health(SERVING)
             _collect_garbage_rarely()
             role.say_ready(address=f"{settings.host}:{door.port}", metrics=metrics_address)
@@ -145,13 +153,24 @@ async def _listening(
     servicers: _Servicers,
     metrics: Metrics,
     *,
+    protected: Protection,
+    observer: Observer | None,
     role: Role,
 ) -> AsyncIterator[_Door]:
     """Answer RPCs inside; health says NOT_SERVING until it is told otherwise."""
     admission = Admission()
     metrics.watch_rpcs(lambda: admission.inside)
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(metrics, admission, packages=_PACKAGES)],
+        interceptors=[
+            StatusInterceptor(
+                metrics,
+                admission,
+                packages=_PACKAGES,
+                gate=protected.gate,
+                limit=protected.limit,
+                observer=observer,
+            )
+        ],
         options=[
             ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -166,19 +185,22 @@ async def _listening(
         channelz.add_channelz_servicer(server)
         further.append(CHANNELZ_SERVICE)
     reflection.enable_server_reflection((*_SERVICES, *further), server)
-    door = _Door(server, _bind(server, settings), servicers.health, admission)
+    door = _Door(server, _bind(server, settings, protected), servicers.health, admission)
     await door.set_health(NOT_SERVING)
     await server.start()
-    _log.info("listening", address=f"{settings.host}:{door.port}")
+    _log.info("listening", address=f"{settings.host}:{door.port}", tls=protected.credentials is not None)
     try:
         yield door
     finally:
         await server.stop(0)
 
 
-def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def _bind(server: grpc.aio.Server, settings: ServerSettings, protected: Protection) -> int:
+    address = f"{settings.host}:{settings.port}"
     try:
-        return server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if protected.credentials:
+            return server.add_secure_port(address, protected.credentials)
+        return server.add_insecure_port(address)
     except RuntimeError as exc:
         raise cannot_listen(settings.host, settings.port) from exc
 

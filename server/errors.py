@@ -5,8 +5,10 @@ ServingError               a request failed
 ├── InvalidImage           a picture cannot be read; only that picture fails
 ├── ModelNotFound          no such model or version is served
 ├── Overloaded             the queue is full; says when to come back
+├── TooManyRequests        this client sends more than it may; says when to come back
 ├── Draining               the server is stopping
 ├── NotReady               the model is not loaded yet
+├── Unauthenticated        the caller shows no token, or one that nobody knows
 ├── AccessDenied           the caller may not do this
 ├── NotPossible            the state of the server or of the repository forbids it
 ├── DeadlineExceeded       the deadline passed before the work began
@@ -47,12 +49,28 @@ class Overloaded(ServingError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class TooManyRequests(ServingError):
+    """This client sends more than it may.
+
+    Attributes:
+        retry_after_seconds: when its next request is welcome.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Draining(ServingError):
     """The server is stopping and takes no new work."""
 
 
 class NotReady(ServingError):
     """The model is not loaded yet."""
+
+
+class Unauthenticated(ServingError):
+    """The caller shows no token, or one that nobody knows."""
 
 
 class AccessDenied(ServingError):

@@ -1,4 +1,4 @@
-"""Around every RPC of our own services: admission, errors to statuses, counting and timing."""
+"""Around every RPC: who may call. Of our own services: admission, errors to statuses, counting and timing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from server.admission import Admission
 from server.errors import InvalidArgument, ServingError
 from server.metrics import Metrics
 from server.parsing import parser_that_raises, parser_that_returns, refuse_unparsable
+from server.security.behaviors import by_peer, limited, paced
+from server.security.gate import Gate
+from server.security.rate import RateLimit
+from server.security.scopes import SCOPES
 from server.statuses import STATUS, trailers_of
+from server.telemetry.observer import Observer
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:  # grpc's classes are generic only in their stubs; nobody here
     _Handler = grpc.RpcMethodHandler[Any, Any]
     _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 
+_EVERYBODY = Gate()
+
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Answers a ServingError with its status and text, and anything else with INTERNAL and no text.
@@ -30,9 +37,22 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     Works on coroutine methods, unary or streaming, of services in one of `packages`.
     """
 
-    def __init__(self, metrics: Metrics, admission: Admission, *, packages: Sequence[str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        admission: Admission,
+        *,
+        packages: Sequence[str],
+        gate: Gate = _EVERYBODY,
+        limit: RateLimit | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self._metrics = metrics
         self._admission = admission
+        self._gate = gate
+        self._asks_for_tokens = gate.asks_for_tokens
+        self._limit = limit
+        self._observer = observer
         self._prefixes = tuple(f"/{package}." for package in packages)
         self._guarded: dict[str, _Handler] = {}
 
@@ -41,30 +61,56 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     ) -> _Handler:
         """Return the method's handler with its behavior guarded; built once per method."""
         method = handler_call_details.method
+        if self._asks_for_tokens:
+            try:
+                self._gate.check_metadata(method, handler_call_details.invocation_metadata)
+            except ServingError as refusal:
+                return self._refuse(method, refusal)
         guarded = self._guarded.get(method)
         if guarded is not None:
             return guarded
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        ours = method.startswith(self._prefixes)
-        self._guarded[method] = self._guard(method.rsplit("/", 1)[1], handler) if ours else refuse_unparsable(handler)
+        # Other services' methods that not everybody may call, such as channelz, go through the same door.
+        ours = method.startswith(self._prefixes) or self._gate.asks_for_peer(method)
+        self._guarded[method] = self._guard(method, handler) if ours else refuse_unparsable(handler)
         return self._guarded[method]
 
-    def _guard(self, method: str, handler: _Handler) -> _Handler:
+    def _refuse(self, method: str, refusal: ServingError) -> _Handler:
+        """Return a handler that refuses before the request is read, let alone parsed."""
+
+        async def raise_it(*_: object) -> None:
+            raise refusal
+
+        # A caller's inventions must not become labels of metrics.
+        return grpc.stream_stream_rpc_method_handler(self._wrap(method if method in SCOPES else "/unknown", raise_it))
+
+    def _guard(self, full_name: str, handler: _Handler) -> _Handler:
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._wrap(method, handler.stream_stream),  # type: ignore[arg-type]
+                self._wrap(full_name, self._protect(full_name, handler.stream_stream, paced)),  # type: ignore[arg-type]
                 request_deserializer=parser_that_raises(handler.request_deserializer),  # type: ignore[arg-type]  # ours have one
                 response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(method, handler.unary_unary),  # type: ignore[arg-type]
+            self._wrap(full_name, self._protect(full_name, handler.unary_unary, limited)),  # type: ignore[arg-type]
             request_deserializer=parser_that_returns(handler.request_deserializer),  # type: ignore[arg-type]  # likewise
             response_serializer=handler.response_serializer,
         )
 
-    def _wrap(self, method: str, behavior: _Behavior) -> _Behavior:
+    def _protect(
+        self, full_name: str, behavior: _Behavior, slow: Callable[[_Behavior, RateLimit], _Behavior]
+    ) -> _Behavior:
+        """Put around a behavior only what this server and this method need."""
+        if self._limit:
+            behavior = slow(behavior, self._limit)
+        if self._gate.asks_for_peer(full_name):
+            behavior = by_peer(behavior, self._gate)
+        return behavior
+
+    def _wrap(self, full_name: str, behavior: _Behavior) -> _Behavior:
+        method = full_name.rsplit("/", 1)[1]
         seconds = self._metrics.request_seconds.labels(method)
         answered = self._metrics.requests.labels(method, grpc.StatusCode.OK.name)
 
@@ -80,7 +126,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except ServingError as exc:
                 code = STATUS[type(exc)]
                 self._metrics.requests.labels(method, code.name).inc()
-                await context.abort(code, str(exc), trailers_of(exc))
+                trailers = trailers_of(exc)
+                # What is given here takes the place of what was set before, such as the request's id.
+                await context.abort(code, str(exc), trailers and (*context.trailing_metadata(), *trailers))
             except Exception:  # noqa: BLE001  # the caller learns nothing of the inside, the log everything
                 _log.exception("unexpected failure", method=method)
                 self._metrics.requests.labels(method, grpc.StatusCode.INTERNAL.name).inc()
@@ -91,4 +139,4 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 seconds.observe(time.perf_counter() - started)
 
-        return guarded
+        return self._observer.observed(full_name.removeprefix("/"), guarded) if self._observer else guarded

@@ -48,6 +48,8 @@ class PredictRecord(NamedTuple):
     failed: int
     decode_seconds: float
     total_seconds: float
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
 
 
 class ServedInfo(NamedTuple):
@@ -185,6 +187,24 @@ class Metrics:
             ("model",),
             registry=self.registry,
         )
+        self.certificate_expiry = Gauge(
+            "cifarserve_certificate_expiry_timestamp_seconds",
+            "When the server's TLS certificate expires, in Unix time; of several workers' the first",
+            ("file",),
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self.credential_reads = Counter(
+            "cifarserve_credential_reads",
+            "Times that tokens or certificates were read from their files: used, or refused and the last ones kept",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self.lost_access_lines = Counter(
+            "cifarserve_lost_access_lines",
+            "Lines of the access log that were thrown away: too many waited, or they could not be written",
+            registry=self.registry,
+        )
 
         # Looking up a metric by its labels costs more than counting: what every request counts is looked up once.
         self._decode_seconds, self._queue_seconds, self._compute_seconds, self._total_seconds = map(
@@ -222,6 +242,10 @@ class Metrics:
         self._compute_seconds.observe(record.compute_seconds)
         for seconds in record.queue_seconds:
             self._queue_seconds.observe(seconds)
+
+    def observe_credentials(self, kind: str, *, usable: bool) -> None:
+        """Count that tokens or certificates were read from their files."""
+        self.credential_reads.labels(kind, "used" if usable else "refused").inc()
 
     def observe_swap(self, model: str, *, old: ServedInfo | None, new: ServedInfo | None) -> None:
         """Show which version answers from now on; None: none."""

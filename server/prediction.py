@@ -13,6 +13,7 @@ from server.engines import Pixels, Scores
 from server.errors import ServingError
 from server.metrics import Metrics, PredictRecord
 from server.served import ServedModel
+from server.telemetry.record import CURRENT
 
 
 class Predicted(NamedTuple):
@@ -78,18 +79,21 @@ class Predictor:
         card, answer = served.card, predicted.answer
         answered = len(answer.results) if answer else 0
         failed = len(answer.failures) if answer else 0
-        self._metrics.observe_predict(
-            PredictRecord(
-                card.model,
-                card.version,
-                labels=[card.labels[scores.indices[0]] for scores in answer.results] if answer else [],
-                confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
-                invalid=len(predicted.outcomes) - answered - failed,
-                failed=failed,
-                decode_seconds=predicted.decode_seconds,
-                total_seconds=predicted.total_seconds,
-            )
+        record = PredictRecord(
+            card.model,
+            card.version,
+            labels=[card.labels[scores.indices[0]] for scores in answer.results] if answer else [],
+            confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
+            invalid=len(predicted.outcomes) - answered - failed,
+            failed=failed,
+            decode_seconds=predicted.decode_seconds,
+            total_seconds=predicted.total_seconds,
+            queue_seconds=answer.queue_seconds if answer else 0.0,
+            compute_seconds=answer.compute_seconds if answer else 0.0,
         )
+        self._metrics.observe_predict(record)
+        if (request_record := CURRENT.get()) is not None:  # the access log or a trace wants to know
+            request_record.note(record)
         if answer is None or answered < len(predicted.outcomes):
             served.statistics.observe_failure(predicted.total_seconds)
             return

@@ -47,6 +47,21 @@ class ServerSettings(BaseSettings):
         1,
         description="server processes that share the port, each with all models; at most one per CPU",
     )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file: the server's certificate, then those that lead to its authority; followed"
+    )
+    tls_key: Path | None = Field(None, description="PEM file: its private key, without a password; followed")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file: clients must show a certificate of one of these authorities (mutual TLS); followed"
+    )
+    accepted_tokens: Path | None = Field(
+        None, description="clients must show a token of this file; its lines are 'infer|admin NAME TOKEN'; followed"
+    )
+    rate_limit_per_second: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="requests a second that each client, by token or else by address, may send each worker; 0: any",
+    )
+    rate_limit_burst: Annotated[int, Field(ge=1)] = Field(100, description="how many of them may come at once")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto|cpu|cuda[:n]")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: the fastest on this machine that the checkpoint's card allows"
@@ -94,8 +109,23 @@ class ServerSettings(BaseSettings):
         30.0,
         description="an engine that has work and finishes none for so long is stuck: the server exits with status 1",
     )
+    access_log_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="share of all RPCs that have a line of JSON on standard output, chosen by chance; 0: none"
+    )
+    tracing: bool = Field(
+        False,  # noqa: FBT003  # a default, not an argument
+        description="export OpenTelemetry spans over OTLP/HTTP, to where the OTEL_* variables say; needs [tracing]",
+    )
     log_format: Literal["console", "json"] = Field("console", description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("expected both or neither of --tls-certificate and --tls-key")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("--tls-client-ca: expected --tls-certificate and --tls-key with it")
+        return self
 
     @model_validator(mode="after")
     def _request_fits_the_queue(self) -> Self:

@@ -16,6 +16,8 @@ from server.errors import (
     NotReady,
     Overloaded,
     ServingError,
+    TooManyRequests,
+    Unauthenticated,
 )
 
 STATUS: dict[type[ServingError], grpc.StatusCode] = {
@@ -23,8 +25,10 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     InvalidImage: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooManyRequests: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Draining: grpc.StatusCode.UNAVAILABLE,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -39,6 +43,6 @@ def trailers_of(error: ServingError) -> tuple[tuple[str, str], ...]:
 
     `grpc-retry-pushback-ms` is obeyed by gRPC's own retries (proposal A6, "Pushback").
     """
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | TooManyRequests):
         return (("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_seconds * 1000)))),)
     return ()

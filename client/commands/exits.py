@@ -4,11 +4,13 @@ import enum
 
 from client.errors import (
     AccessDenied,
+    BadCredentials,
     ClientError,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
     NotPossible,
+    NotTrusted,
     OutputNotWritten,
     Overloaded,
     PictureMissing,
@@ -42,6 +44,7 @@ class Exit(enum.IntEnum):
 
 EXIT_OF: dict[type[ClientError], Exit] = {
     PictureMissing: Exit.WRONG_USAGE,
+    BadCredentials: Exit.WRONG_USAGE,
     OutputNotWritten: Exit.NO_OUTPUT,
     Overloaded: Exit.NOT_NOW,
     ServerUnavailable: Exit.NOT_NOW,
@@ -49,6 +52,7 @@ EXIT_OF: dict[type[ClientError], Exit] = {
     InvalidRequest: Exit.REFUSED,
     NotFound: Exit.REFUSED,
     AccessDenied: Exit.REFUSED,
+    NotTrusted: Exit.REFUSED,
     NotPossible: Exit.REFUSED,
     ServerFailed: Exit.REFUSED,
     UnexpectedStatus: Exit.REFUSED,

@@ -9,6 +9,7 @@ import click
 from client.admin import ModelAdminClient
 from client.client import ClassifierClient
 from client.commands.exits import EXIT_OF, Exit
+from client.credentials import NO_CREDENTIALS, Credentials
 from client.errors import ClientError
 
 
@@ -18,10 +19,11 @@ class Connect:
 
     target: str
     timeout_seconds: float
+    credentials: Credentials = NO_CREDENTIALS
 
     def __call__(self) -> ClassifierClient:
         """Return a client that classifies; it connects when it is entered."""
-        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds)
+        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds, credentials=self.credentials)
 
     def once(self) -> ClassifierClient:
         """Return a client that tries nothing again."""
@@ -29,7 +31,7 @@ class Connect:
 
     def admin(self) -> ModelAdminClient:
         """Return a client that decides what is served; it connects when it is entered."""
-        return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds)
+        return ModelAdminClient(self.target, timeout_seconds=self.timeout_seconds, credentials=self.credentials)
 
 
 class CommandGroup(click.Group):

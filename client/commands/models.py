@@ -36,9 +36,10 @@ _name_argument = click.argument("name", metavar="NAME", shell_complete=complete_
 def models(ctx: click.Context, *, as_json: bool) -> None:
     """List the models that the server knows, or decide what it serves.
 
-    Without a sub-command this is `models list`. The others are obeyed from the server's own machine only.
-    They wait until the server has done what was asked: when --timeout-seconds is over earlier, the server
-    goes on. A version that is refused is an error, and what was served still is.
+    Without a sub-command this is `models list`. The others need a token of scope admin, or, where the server
+    has no tokens, the server's own machine. They wait until the server has done what was asked: when
+    --timeout-seconds is over earlier, the server goes on. A version that is refused is an error, and what was
+    served still is.
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_models, name="", as_json=as_json)

@@ -14,7 +14,6 @@ from grpc_health.v1.health import aio as health_aio
 
 from cifarserve.inference import open_inference_pb2 as pb
 from cifarserve.inference import open_inference_pb2_grpc
-from server.admin import admit_operator
 from server.calls import deadline_of
 from server.catalog import Catalog
 from server.decoding import Picture
@@ -134,7 +133,6 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Serve a model."""
-        admit_operator(context)
         _only_repository(request.repository_name)
         if request.parameters:
             names = ", ".join(sorted(request.parameters))[:200]
@@ -146,7 +144,6 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """Serve a model no more."""
-        admit_operator(context)
         _only_repository(request.repository_name)
         await self._operations.unload(self._operated(request.model_name))
         return pb.RepositoryModelUnloadResponse()

@@ -37,6 +37,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
     Attributes:
         failures: one is taken for each Predict, until there are none.
         requests: every PredictRequest that arrived, attempts that failed included.
+        metadata: what came with each of them.
         arrived_at: when each of them did, in seconds.
         peers: the ends of the connections that they came over.
         arrived: set when the first of them did.
@@ -48,6 +49,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
     def __init__(self) -> None:
         self.failures: deque[Failure] = deque()
         self.requests: list[pb.PredictRequest] = []
+        self.metadata: list[dict[str, str | bytes]] = []
         self.arrived_at: list[float] = []
         self.peers: set[str] = set()
         self.arrived = asyncio.Event()
@@ -57,7 +59,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         self.versions = deque([WHITENED.version])
 
     async def Predict(self, request: pb.PredictRequest, context: _Context) -> pb.PredictResponse:
-        self._record(request)
+        self._record(request, context)
         self.peers.add(context.peer())
         if self.failures:
             await _abort(context, self.failures.popleft())
@@ -72,7 +74,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
         """Answers in pairs, the second request first, and refuses a request without images."""
         pair: list[pb.PredictRequest] = []
         async for request in requests:
-            self._record(request)
+            self._record(request, context)
             if self.failures:
                 await _abort(context, self.failures.popleft())
             await self.gate.wait()
@@ -115,8 +117,9 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
             batch_costs=[pb.BatchCost(batch_size=1, milliseconds=0.5), pb.BatchCost(batch_size=64, milliseconds=4)],
         )
 
-    def _record(self, request: pb.PredictRequest) -> None:
+    def _record(self, request: pb.PredictRequest, context: _Context) -> None:
         self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         self.arrived_at.append(time.monotonic())
         self.arrived.set()
 

@@ -4,11 +4,13 @@ import pytest
 from client import errors
 from client.errors import (
     AccessDenied,
+    BadCredentials,
     ClientError,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
     NotPossible,
+    NotTrusted,
     OutputNotWritten,
     Overloaded,
     PictureMissing,
@@ -32,12 +34,13 @@ def test_every_status_is_a_client_error_of_one_line(code: grpc.StatusCode) -> No
 
 
 def test_every_error_has_a_status() -> None:
-    """A new error cannot be forgotten in the table; two come from this side."""
+    """A new error cannot be forgotten in the table; four come from this side and have no status."""
     codes = [*grpc.StatusCode, 99]
 
     reached = {type(error_from_status(code, "no", target=TARGET)) for code in codes}
 
-    assert reached == set(ClientError.__subclasses__()) - {OutputNotWritten, PictureMissing}
+    own = {BadCredentials, NotTrusted, OutputNotWritten, PictureMissing}
+    assert reached == set(ClientError.__subclasses__()) - own
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,29 @@ def test_the_drawing_shows_every_error() -> None:
     drawn = {line.split("── ")[1].split()[0] for line in (errors.__doc__ or "").splitlines() if "── " in line}
 
     assert drawn == {error.__name__ for error in ClientError.__subclasses__()}
+
+
+@pytest.mark.parametrize(
+    ("details", "tls", "expected", "message"),
+    [
+        ("CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate: OK", True, NotTrusted, "of no authority"),
+        ("CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", True, NotTrusted, "has expired"),
+        ("CERTIFICATE_VERIFY_FAILED: something new: OK", True, NotTrusted, "is not accepted"),
+        ("UNAUTHENTICATED: Hostname Verification Check failed.", True, NotTrusted, "is for another name"),
+        ("WRONG_VERSION_NUMBER: Invalid certificate verification context: OK", True, NotTrusted, "does not speak TLS"),
+        ("UNAVAILABLE: ipv4:127.0.0.1:50051: Socket closed", False, ServerUnavailable, "does it want TLS"),
+        ("UNAVAILABLE: ipv4:127.0.0.1:50051: Socket closed", True, ServerUnavailable, "a certificate of this client"),
+    ],
+)
+def test_handshake_that_fails_says_what_to_look_at(
+    details: str,
+    tls: bool,  # noqa: FBT001
+    expected: type[ClientError],
+    message: str,
+) -> None:
+    """GRPC's account names OpenSSL's routines; ours, the file or the option."""
+    error = connection_error(f"failed to connect to all addresses; last error: {details}", target=TARGET, tls=tls)
+
+    assert type(error) is expected
+    assert f"no connection to {TARGET}" in str(error)
+    assert message in str(error)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -120,13 +122,18 @@ def children_of(pid: int) -> list[int]:
 
 @asynccontextmanager
 async def running_server(
-    *flags: str | Path, wait_until: str = "ready", program: str = "server"
+    *flags: str | Path,
+    wait_until: str = "ready",
+    program: str = "server",
+    stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[ServerProcess]:
     """Start the server with `flags`, yield it when it logged `wait_until`, and leave no process behind."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", program, "--port", "0", "--metrics-port", "0", "--log-format", "json", *map(str, flags),
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1", **environment},
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     server = ServerProcess(process)

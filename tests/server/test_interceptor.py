@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 import grpc
@@ -9,6 +11,7 @@ from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
+from server.security import gate
 
 
 class BuggyServicer(classifier_pb2_grpc.ClassifierServiceServicer):
@@ -18,11 +21,23 @@ class BuggyServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         raise KeyError("/etc/secret")
 
 
+class ForeignService(grpc.GenericRpcHandler):
+    """A service of somebody else's, which nobody thought of: answers everything."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        async def answer(request: bytes, context: object) -> bytes:  # noqa: ARG001
+            return request
+
+        foreign = handler_call_details.method.startswith("/somebody.Elses/")
+        return grpc.unary_unary_rpc_method_handler(answer, lambda body: body) if foreign else None
+
+
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
     interceptor = StatusInterceptor(Metrics(), Admission(), packages=["cifarserve.v1"])
     server = grpc.aio.server(interceptors=[interceptor])
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(BuggyServicer(), server)  # type: ignore[abstract]  # one method is enough
+    server.add_generic_rpc_handlers((ForeignService(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"
@@ -62,3 +77,19 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(address: str, met
 
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert failure.value.details() == "the message is not one of this method"
+
+
+@pytest.mark.parametrize(("is_local", "code"), [(True, grpc.StatusCode.OK), (False, grpc.StatusCode.PERMISSION_DENIED)])
+async def test_what_nobody_thought_of_is_for_this_machine(
+    address: str,
+    is_local: bool,  # noqa: FBT001
+    code: grpc.StatusCode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without tokens, methods that are not in the table of scopes are closed to other machines, whoever's they are."""
+    monkeypatch.setattr(gate, "is_local", lambda _: is_local)
+    async with grpc.aio.insecure_channel(address) as channel:
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/somebody.Elses/Method")
+        call = method(b"x")
+
+        assert await call.code() == code

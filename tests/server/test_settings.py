@@ -1,6 +1,8 @@
+import click
 import pytest
 from pydantic import ValidationError
 
+from client.__main__ import main
 from server.settings import ServerSettings
 
 
@@ -34,3 +36,35 @@ def test_message_must_fit_the_queue() -> None:
 def test_listens_on_loopback_unless_told_otherwise() -> None:
     """Nothing is reachable from other machines by default."""
     assert ServerSettings(_cli_parse_args=[]).host == "127.0.0.1"
+
+
+def test_client_and_server_share_no_environment_variable() -> None:
+    """In one container both run: the client as the server's health check."""
+    commands: list[click.Command] = [main]
+    names: set[str] = set()
+    while commands:
+        command = commands.pop()
+        names |= {str(parameter.envvar) for parameter in command.params if parameter.envvar}
+        commands += command.commands.values() if isinstance(command, click.Group) else []
+
+    assert "CIFARSERVE_TOKEN_FILE" in names
+    assert not names & {f"CIFARSERVE_{field.upper()}" for field in ServerSettings.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tls-certificate", "a.crt"], "expected both or neither of --tls-certificate and --tls-key"),
+        (["--tls-key", "a.key"], "expected both or neither of --tls-certificate and --tls-key"),
+        (["--tls-client-ca", "ca.crt"], "expected --tls-certificate and --tls-key with it"),
+    ],
+)
+def test_half_of_what_tls_needs_is_a_mistake(flags: list[str], message: str) -> None:
+    """A server that was meant to be encrypted must not start without."""
+    with pytest.raises(ValidationError, match=message):
+        ServerSettings(_cli_parse_args=flags)
+
+
+def test_messages_are_capped_at_eight_mebibytes() -> None:
+    """What a stranger can make the server hold is bounded without a flag."""
+    assert ServerSettings(_cli_parse_args=[]).max_message_bytes == 8 * 2**20

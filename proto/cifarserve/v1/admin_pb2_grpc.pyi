@@ -37,7 +37,8 @@ class ModelAdminServiceStub:
     long as loading a model; when the caller leaves earlier, the server goes on.
 
     Failures are gRPC statuses:
-      PERMISSION_DENIED    the caller is not on the server's own machine
+      UNAUTHENTICATED      the server has tokens, and the caller showed none that it knows
+      PERMISSION_DENIED    the token's scope is not admin, or there are no tokens and the caller is on another machine
       INVALID_ARGUMENT     the name cannot be a model's name, or the version is not positive
       NOT_FOUND            the repository has no such model or version
       FAILED_PRECONDITION  the version is damaged, the repository cannot be written, or the server was
@@ -76,7 +77,8 @@ class ModelAdminServiceAsyncStub(ModelAdminServiceStub):
     long as loading a model; when the caller leaves earlier, the server goes on.
 
     Failures are gRPC statuses:
-      PERMISSION_DENIED    the caller is not on the server's own machine
+      UNAUTHENTICATED      the server has tokens, and the caller showed none that it knows
+      PERMISSION_DENIED    the token's scope is not admin, or there are no tokens and the caller is on another machine
       INVALID_ARGUMENT     the name cannot be a model's name, or the version is not positive
       NOT_FOUND            the repository has no such model or version
       FAILED_PRECONDITION  the version is damaged, the repository cannot be written, or the server was
@@ -111,7 +113,8 @@ class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     long as loading a model; when the caller leaves earlier, the server goes on.
 
     Failures are gRPC statuses:
-      PERMISSION_DENIED    the caller is not on the server's own machine
+      UNAUTHENTICATED      the server has tokens, and the caller showed none that it knows
+      PERMISSION_DENIED    the token's scope is not admin, or there are no tokens and the caller is on another machine
       INVALID_ARGUMENT     the name cannot be a model's name, or the version is not positive
       NOT_FOUND            the repository has no such model or version
       FAILED_PRECONDITION  the version is damaged, the repository cannot be written, or the server was
