@@ -17,6 +17,7 @@ from PIL import Image
 
 from cifarserve.inference import open_inference_pb2 as pb
 from cifarserve.inference import open_inference_pb2_grpc
+from cifarserve.v1 import classifier_pb2, classifier_pb2_grpc
 from models.repository import Repository
 from server.admission import Admission
 from server.catalog import Catalog
@@ -30,12 +31,14 @@ from server.prediction import Predictor
 from server.reconciliation import ModelControl
 from server.security import gate
 from server.served import BatchLimits
+from server.servicer import ClassifierServicer
 from server.streams import Streams
 from tests.fakes import FakeEngines
 from tests.polling import eventually
 
 if TYPE_CHECKING:
     from cifarserve.inference.open_inference_pb2_grpc import GRPCInferenceServiceAsyncStub
+    from cifarserve.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
 
 Tensor = pb.ModelInferRequest.InferInputTensor
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -48,6 +51,7 @@ class Service:
     """The real service on a real socket, in front of fake engines."""
 
     stub: GRPCInferenceServiceAsyncStub
+    typed: ClassifierServiceAsyncStub
     engines: FakeEngines
     metrics: Metrics
     streams: Streams
@@ -78,23 +82,29 @@ async def service(repository: Path, tmp_path: Path) -> AsyncIterator[Service]:
         poll_interval_seconds=3600,
     )
     decoder = Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6))
+    predictor = Predictor(decoder, metrics)
     servicer = OpenInferenceServicer(
         catalog,
         Operations(catalog, Repository(own)),
-        Predictor(decoder, metrics),
+        predictor,
         streams,
         health,
         limits=LIMITS,
         max_images=8,
     )
-    running = grpc.aio.server(interceptors=[StatusInterceptor(metrics, admission, packages=["inference"])])
+    running = grpc.aio.server(
+        interceptors=[StatusInterceptor(metrics, admission, packages=["cifarserve.v1", "inference"])]
+    )
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, running)
+    typed = ClassifierServicer(catalog, predictor, streams, max_images=8)
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(typed, running)
     port = running.add_insecure_port("127.0.0.1:0")
     await running.start()
     with decoder:
         async with catalog, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-            yield Service(stub, engines, metrics, streams, admission, health)
+            typed_stub = classifier_pb2_grpc.ClassifierServiceStub(channel)
+            yield Service(stub, typed_stub, engines, metrics, streams, admission, health)
             for engine in engines.engines.values():
                 engine.gate.set()
             await running.stop(None)
@@ -235,6 +245,23 @@ async def test_bad_request_gets_one_status_and_one_line(
 async def test_version_that_is_served_may_be_named(service: Service) -> None:
     """Who names the version gets it, or nothing."""
     assert (await service.stub.ModelInfer(infer(1, model_version="2"))).model_version == "2"
+
+
+async def test_both_doors_share_a_pass(service: Service) -> None:
+    """Pictures that wait leave together, whichever door they came through."""
+    service.engine.gate.clear()
+    calls = [asyncio.ensure_future(service.stub.ModelInfer(infer(0)))]
+    await eventually(lambda: len(service.engine.batches) == 1)
+    calls.append(asyncio.ensure_future(service.stub.ModelInfer(infer(1))))
+    own = classifier_pb2.PredictRequest(images=[classifier_pb2.Image(rgb=bytes([2]) * 3072)])
+    typed = asyncio.ensure_future(service.typed.Predict(own))
+    await eventually(lambda: service.count("cifarserve_queue_items", model="quick") == 2)
+    service.engine.gate.set()
+    answers = await asyncio.gather(*calls)
+
+    assert [best_of(answer) for answer in answers] == [[0], [1]]
+    assert (await typed).results[0].predictions[0].index == 2
+    assert service.engine.batches == [1, 2]
 
 
 async def test_full_queue_refuses_with_a_time_to_retry(service: Service) -> None:
