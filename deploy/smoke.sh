@@ -220,7 +220,8 @@ bad_luck "no GPU" 1 "0 usable CUDA devices" --env CIFARSERVE_DEVICE=cuda cifarse
 bad_luck "port in use" 1 "choose another --port" --env CIFARSERVE_METRICS_PORT=50051 cifarserve-server
 bad_luck "bad setting" 2 "--max-batch-size: " --env CIFARSERVE_MAX_BATCH_SIZE=many cifarserve-server
 bad_luck "training into a read-only volume" 1 "/models: not writable" cifarserve-training --epochs 1
-bad_luck "training without data" 1 "cifarserve-train: " --tmpfs /models:uid=10001 cifarserve-training --epochs 1
+bad_luck "training without data" 1 "CIFAR-10 in /data/cifar-10-batches-py: No such file or directory" \
+  --tmpfs /models:uid=10001 --tmpfs /training/runs:uid=10001 cifarserve-training --epochs 1
 
 models=$(inspect "$(container server)" '{{range .Mounts}}{{if eq .Destination "/models"}}{{.Name}}{{end}}{{end}}')
 ALONE=$(docker run --detach --read-only --tmpfs /tmp --cap-drop ALL --network none \
