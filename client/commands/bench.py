@@ -17,7 +17,7 @@ from client.commands.completion import complete_model
 from client.commands.exits import Exit
 from client.commands.group import Connect
 from client.commands.values import Finite
-from client.errors import InvalidRequest
+from client.errors import InvalidRequest, PictureMissing
 from client.load import Load, Send, closed_loop, histogram, open_loop, percentile
 from client.progress import progress_bar
 from client.requests import Image, RawRgb
@@ -150,7 +150,7 @@ def _pictures(files: Sequence[str]) -> list[Image]:
     pictures = [source.read() for source in expand(files)]
     for picture in pictures:
         if picture.error is not None:
-            raise InvalidRequest(f"{picture.name}: {picture.error}")
+            raise PictureMissing(f"{picture.name}: {picture.error}")
     return [picture.data for picture in pictures]
 
 

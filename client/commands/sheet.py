@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.errors import InvalidRequest, OutputNotWritten
+import click
+
+from client.errors import OutputNotWritten
 from client.pipeline import Classified
 from client.sources import Source
 
@@ -34,7 +36,7 @@ def opened_sheet(path: Path | None, sources: Sequence[Source]) -> Iterator[Sheet
 
     Raises:
         OutputNotWritten: the file cannot be written; nothing was sent then.
-        InvalidRequest: there are more pictures than a sheet holds.
+        UsageError: there are more pictures than a sheet holds.
     """
     if path is None:
         yield None
@@ -42,7 +44,7 @@ def opened_sheet(path: Path | None, sources: Sequence[Source]) -> Iterator[Sheet
     from client.sheet import MAX_PICTURES, ContactSheet  # noqa: PLC0415  # Pillow is slow to import
 
     if len(sources) > MAX_PICTURES:
-        raise InvalidRequest(f"--sheet: expected at most {MAX_PICTURES:,} pictures, got {len(sources):,}")
+        raise click.UsageError(f"--sheet: expected at most {MAX_PICTURES:,} pictures, got {len(sources):,}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with _said_plainly(path):
         temporary.touch()  # before the work, not after it

@@ -61,6 +61,17 @@ async def test_refusals_are_shown(server: FakeServer, pictures: Path) -> None:
     assert finished.status == 1
 
 
+async def test_a_file_that_cannot_be_read(server: FakeServer, tmp_path: Path) -> None:
+    """Load is not sent without it."""
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(bytes(9 * 2**20))
+
+    finished = await commandline.run("bench", str(huge), target=server.target)
+
+    assert (finished.status, finished.stdout) == (2, "")
+    assert finished.stderr == f"cifarserve: {huge}: expected at most 8,387,584 bytes, got more\n"
+
+
 async def test_a_server_that_refuses_the_first_request(server: FakeServer) -> None:
     """What can never work is an error in one line, and no report; one attempt was made."""
     server.classifier.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full"))

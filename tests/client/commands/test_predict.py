@@ -163,6 +163,18 @@ async def test_a_sheet_that_cannot_be_written(server: FakeServer, pictures: Path
     assert server.classifier.requests == []
 
 
+async def test_a_sheet_of_too_many_pictures(server: FakeServer, tmp_path: Path) -> None:
+    """It is refused before anything is sent."""
+    for number in range(1001):
+        (tmp_path / f"{number:04}.png").write_bytes(b"cat")
+
+    finished = await commandline.run("predict", "--sheet", "sheet.png", str(tmp_path), target=server.target)
+
+    assert finished.status == 2
+    assert "--sheet: expected at most 1,000 pictures, got 1,001" in finished.stderr
+    assert server.classifier.requests == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
