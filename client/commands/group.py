@@ -27,7 +27,9 @@ class Connect:
 
     def once(self) -> ClassifierClient:
         """Return a client that tries nothing again."""
-        return ClassifierClient(self.target, timeout_seconds=self.timeout_seconds, max_attempts=1)
+        return ClassifierClient(
+            self.target, timeout_seconds=self.timeout_seconds, max_attempts=1, credentials=self.credentials
+        )
 
     def admin(self) -> ModelAdminClient:
         """Return a client that decides what is served; it connects when it is entered."""

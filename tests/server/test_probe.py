@@ -3,16 +3,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from server.probe import probed_address
 from server.settings import ServerSettings
+from tests.certificates import Authority, replace
 from tests.server.process import ROOT, running_server
 
 
-def _probe(port: str, *service: str) -> "subprocess.CompletedProcess[str]":
+def _probe(port: str, *service: str, **settings: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {f"CIFARSERVE_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.run(
         [sys.executable, "-m", "server.probe", *service],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "CIFARSERVE_PORT": port},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "CIFARSERVE_PORT": port, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -30,6 +34,23 @@ async def test_probe_says_what_the_server_says(repository: Path) -> None:
     assert (model.returncode, model.stdout) == (0, "SERVING\n")
     assert unknown.returncode == 1
     assert unknown.stderr.startswith("cifarserve-probe: NOT_FOUND")
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_probe_speaks_the_servers_tls(repository: Path, tmp_path: Path, mutual: bool) -> None:  # noqa: FBT001
+    """With TLS the probe trusts the server's certificate alone, and shows it where clients must show one."""
+    authority = Authority()
+    certificate, key = authority.sign("cats.example").write(tmp_path, "server")
+    files = {"tls_certificate": certificate, "tls_key": key}
+    if mutual:
+        files["tls_client_ca"] = replace(tmp_path / "ca.crt", authority.pem)
+    flags = [flag for name, path in files.items() for flag in (f"--{name.replace('_', '-')}", path)]
+    async with running_server("--repository", repository, "--default-model", "quick", *flags) as server:
+        port = server.address.rsplit(":", 1)[1]
+        secure, plain = _probe(port, **files), _probe(port)
+
+    assert (secure.returncode, secure.stdout, secure.stderr) == (0, "SERVING\n", "")
+    assert plain.stderr.startswith("cifarserve-probe: UNAVAILABLE")
 
 
 def test_nobody_there_is_one_line() -> None:
