@@ -269,6 +269,8 @@ async def test_full_queue_refuses_with_a_time_to_retry(service: Service) -> None
     service.engine.gate.clear()
     accepted = [asyncio.ensure_future(service.stub.ModelInfer(infer(0)))]
     await eventually(lambda: len(service.engine.batches) == 1)
+    accepted.append(asyncio.ensure_future(service.stub.ModelInfer(infer(*[1] * 4))))
+    await eventually(lambda: len(service.engine.batches) == 2)  # a full batch is put in place behind the first one
     accepted.append(asyncio.ensure_future(service.stub.ModelInfer(infer(*[1] * 8))))
     await eventually(lambda: service.count("cifarserve_queue_items", model="quick") == 8)
     failure = await failure_of(service.stub.ModelInfer(infer(0)))
