@@ -6,7 +6,8 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from client.client import ClassifierClient
-from client.connection import DEFAULT_TARGET
+from client.commands.credentials import read_credentials
+from client.credentials import Credentials
 from client.errors import ClientError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -40,14 +41,14 @@ def completion(ctx: click.Context, *, shell: str) -> None:
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     """Return the server's models whose names begin with what was typed; none while it does not answer."""
-    target = ctx.find_root().params.get("target") or DEFAULT_TARGET
+    options = ctx.find_root().params
     try:
-        names = asyncio.run(_names(target))
-    except ClientError:
+        names = asyncio.run(_names(options["target"], read_credentials(**options)))
+    except (ClientError, click.UsageError):
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-async def _names(target: str) -> list[str]:
-    async with ClassifierClient(target, timeout_seconds=_TIMEOUT_SECONDS) as client:
+async def _names(target: str, credentials: Credentials) -> list[str]:
+    async with ClassifierClient(target, timeout_seconds=_TIMEOUT_SECONDS, credentials=credentials) as client:
         return [model.name for model in await client.list_models()]

@@ -65,19 +65,13 @@ def credential_options(command: Callable[..., _R]) -> Callable[..., _R]:
         token_file: Path | None,
         **options: object,
     ) -> _R:
-        if (certificate_file is None) != (key_file is None):
-            raise click.UsageError("expected both or neither of --certificate-file and --key-file")
-        wants_tls = bool(ca_file or certificate_file) if tls is None else tls
-        credentials = Credentials(
-            tls=Tls(
-                ca=_read_pem(ca_file),
-                certificate=_read_pem(certificate_file),
-                key=_read_pem(key_file),
-                server_name=tls_server_name,
-            )
-            if wants_tls
-            else None,
-            token=read_token(token_file),
+        credentials = read_credentials(
+            tls=tls,
+            ca_file=ca_file,
+            certificate_file=certificate_file,
+            key_file=key_file,
+            tls_server_name=tls_server_name,
+            token_file=token_file,
         )
         return command(*args, credentials=credentials, **options)
 
@@ -85,6 +79,38 @@ def credential_options(command: Callable[..., _R]) -> Callable[..., _R]:
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def read_credentials(
+    *,
+    tls: bool | None,
+    ca_file: Path | None,
+    certificate_file: Path | None,
+    key_file: Path | None,
+    tls_server_name: str,
+    token_file: Path | None,
+    **_others: object,
+) -> Credentials:
+    """Return what the options say; others than those of credentials are passed over.
+
+    Raises:
+        BadCredentials: one of the files cannot be read.
+        click.UsageError: a certificate without a key, or a key without a certificate.
+    """
+    if (certificate_file is None) != (key_file is None):
+        raise click.UsageError("expected both or neither of --certificate-file and --key-file")
+    wants_tls = bool(ca_file or certificate_file) if tls is None else tls
+    return Credentials(
+        tls=Tls(
+            ca=_read_pem(ca_file),
+            certificate=_read_pem(certificate_file),
+            key=_read_pem(key_file),
+            server_name=tls_server_name,
+        )
+        if wants_tls
+        else None,
+        token=read_token(token_file),
+    )
 
 
 def is_readable_by_others(target: str, credentials: Credentials) -> bool:

@@ -37,7 +37,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
     Attributes:
         failures: one is taken for each Predict, until there are none.
         requests: every PredictRequest that arrived, attempts that failed included.
-        metadata: what came with each of them.
+        metadata: what came with each of them, and with each ListModels.
         arrived_at: when each of them did, in seconds.
         peers: the ends of the connections that they came over.
         arrived: set when the first of them did.
@@ -87,6 +87,7 @@ class FakeClassifier(classifier_pb2_grpc.ClassifierServiceServicer):
             yield self._stream_answer(request)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:  # noqa: ARG002
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         return pb.ListModelsResponse(
             models=[
                 pb.ModelSummary(

@@ -38,6 +38,18 @@ async def test_models_are_completed(server: FakeServer) -> None:
     assert await complete("cifarserve models pin ", target=server.target) == ["broken", "whitened"]
 
 
+async def test_models_are_asked_for_with_the_credentials(server: FakeServer, tmp_path: Path) -> None:
+    """A server that wants a token is shown it, and a file that is not there is no error while somebody types."""
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+
+    offers = await complete(f"cifarserve --token-file {token} predict --model wh", target=server.target)
+    none = await complete("cifarserve --token-file nowhere predict --model wh", target=server.target)
+
+    assert (offers, none) == (["whitened"], [])
+    assert server.classifier.metadata[-1]["authorization"] == "Bearer s3cret"
+
+
 async def test_a_server_that_is_away_offers_nothing() -> None:
     """No error appears in the middle of somebody's command line."""
     with fake_server.nobody_listens() as target:
