@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from models.errors import CheckpointDamaged, Fault
 from models.preprocessing import IMAGE_BYTES
 from server.engines import EngineInfo, Pixels, Scores
-from server.engines.processes import EngineProcesses
+from server.engines.processes import EngineProcesses, end
 from server.engines.shared import SharedBatches, Slot
 from server.errors import DeviceOutOfMemory, EngineFailed, EngineLost, StartError
 
@@ -121,7 +121,7 @@ class LocalEngine:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         if self._process >= 0:
-            await _end(self._process)
+            await end(self._process, within_seconds=_STOP_SECONDS)
             os.close(self._process)
         self._batches.close()
 
@@ -209,21 +209,6 @@ class LocalEngine:
         if not self._leaving:
             reason = "its device failed" if self._device_failed else "its process died"
             self._on_death(Death(reason, fatal=self._device_failed))
-
-
-async def _end(process: int) -> None:
-    """Wait until a process that was told to end has done so; kill it when it takes too long."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(process, ended.set)  # the descriptor of a process is readable when it has ended
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await ended.wait()
-    except TimeoutError:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        await ended.wait()
-    finally:
-        loop.remove_reader(process)
 
 
 def _read_scores(slot: Slot, count: int) -> list[Scores]:

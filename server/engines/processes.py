@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -33,11 +34,10 @@ class EngineProcesses:
 
     async def __aexit__(self, *_: object) -> None:
         self._control.close()
-        try:
-            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+        process = os.pidfd_open(self._process.pid)
+        await end(process, within_seconds=_STOP_SECONDS)
+        os.close(process)
+        self._process.wait()
 
     async def start(self, settings: Mapping[str, object], *, server: socket.socket, memory: int) -> int:
         """Start an engine and return its process's number.
@@ -60,6 +60,21 @@ class EngineProcesses:
             raise StartError("the process that starts engines died; see the log above")
         [pid] = _FORKED.unpack(reply)
         return int(pid)
+
+
+async def end(process: int, *, within_seconds: float) -> None:
+    """Wait until a process, by its descriptor, that was told to end has done so; kill it when it takes too long."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process, ended.set)  # the descriptor of a process is readable when it has ended
+    try:
+        async with asyncio.timeout(within_seconds):
+            await ended.wait()
+    except TimeoutError:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
 
 
 def _spawn(theirs: socket.socket) -> "subprocess.Popen[bytes]":
