@@ -30,7 +30,7 @@ audit: setup ## known vulnerabilities of what is locked; asks the package index'
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.txt
 
 test: setup ## every test, with the line coverage of the four packages
-	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
+	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
 soak: setup ## every promise about failures at full length, at most 30 minutes; writes docs/reliability.md
