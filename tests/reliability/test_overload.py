@@ -51,6 +51,7 @@ async def test_overload_is_refused_and_the_rest_is_served(quick_repository: Path
     """T6. Goodput stays near the peak, refusals are quick and carry a pushback, memory is bounded, p99 recovers."""
     times, seconds = scale.choose(short=(2, 1.5), full=(5, 60.0))
     calm_seconds = scale.choose(short=0.5, full=5.0)
+    lone_seconds = scale.choose(short=0.5, full=20.0)  # some 600 calls: of fewer, one hiccup of the machine is the p99
     # One lane of the larger model: the engine is what is short, and callers and front end share the other core.
     repository = scale.choose(short=quick_repository, full=ROOT / "models/pretrained")
     flags = ("--repository", repository, "--lanes", "1", "--max-queue-items", "512", "--max-images-per-request", "64")
@@ -58,14 +59,14 @@ async def test_overload_is_refused_and_the_rest_is_served(quick_repository: Path
         call = predict_call(channel, pb.PredictRequest(images=[PICTURE] * _IMAGES), timeout=10)
         await run_closed(call, callers=4, seconds=calm_seconds)
         peak = (await run_closed(call, callers=4, seconds=calm_seconds)).answered / calm_seconds
-        before = await run_closed(call, callers=1, seconds=calm_seconds)
+        before = await run_closed(call, callers=1, seconds=lone_seconds)
         memory = PeakMemory(server.process.pid)
         counted = server.metric("cifarserve_images_total", outcome="answered")
         async with memory.watched():
             tally = await fixed_rate(call, per_second=times * peak, seconds=seconds)
         counted = server.metric("cifarserve_images_total", outcome="answered") - counted
         await asyncio.sleep(scale.choose(short=0.0, full=2.0))
-        after = await run_closed(call, callers=1, seconds=calm_seconds)
+        after = await run_closed(call, callers=1, seconds=lone_seconds)
         assert await server.stop() == 0
 
     goodput = tally.answered / seconds / peak
