@@ -11,8 +11,9 @@ import os
 from server.engines.lanes import Lanes, yield_the_processor
 lanes = Lanes(2)
 yield_the_processor()
-print(os.sched_getscheduler(0))
-lanes.run(lambda: print(os.sched_getscheduler(0)))
+tell = lambda: os.write(1, f"{os.sched_getscheduler(0)}\\n".encode())  # one call: lanes tell at the same time
+tell()
+lanes.run(tell)
 """
 
 
