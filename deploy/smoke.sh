@@ -97,8 +97,8 @@ import sys
 from skimage import data, io
 io.imsave(sys.argv[1], data.chelsea(), check_contrast=False)' "$WORK/pictures/cat.png"
 chmod -R a+rX "$WORK"
-outside=$(cifarserve predict --json "$WORK/pictures/cat.png" | json 'data["predictions"][0]')
-inside=$(docker compose run --rm --no-deps -T --volume "$WORK/pictures:/pictures:ro" bench predict --json cat.png |
+outside=$(cifarserve predict --output jsonl "$WORK/pictures/cat.png" | json 'data["predictions"][0]')
+inside=$(docker compose run --rm --no-deps -T --volume "$WORK/pictures:/pictures:ro" bench predict --output jsonl cat.png |
   json 'data["predictions"][0]')
 [ "$outside" = "$inside" ] || fail "outside says $outside, inside says $inside"
 [[ $inside == *"'cat'"* ]] || fail "the cat is a $inside"
