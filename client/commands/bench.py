@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from client.client import ClassifierClient
-from client.commands.completion import complete_model
+from client.commands.completion import model_option
 from client.commands.exits import Exit
 from client.commands.group import Connect
 from client.commands.values import Finite
@@ -107,14 +107,7 @@ class _Plan:
     show_default=True,
     help="How long to send requests before any is counted.",
 )
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="",
-    show_default="the server's default",
-    shell_complete=complete_model,
-    help="Model to ask.",
-)
+@model_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of the report.")
 @click.pass_context
 def bench(  # click explains the options

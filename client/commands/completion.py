@@ -1,4 +1,4 @@
-"""`cifarserve completion`, and what the shell offers for names of models."""
+"""`cifarserve completion`, what the shell offers for names of models, and the option that names one."""
 
 import asyncio
 
@@ -52,3 +52,13 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 async def _names(target: str, credentials: Credentials) -> list[str]:
     async with ClassifierClient(target, timeout_seconds=_TIMEOUT_SECONDS, credentials=credentials) as client:
         return [model.name for model in await client.list_models()]
+
+
+model_option = click.option(
+    "--model",
+    metavar="NAME",
+    default="",
+    show_default="the server's default",
+    shell_complete=complete_model,
+    help="Model to ask.",
+)

@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
@@ -47,6 +47,9 @@ _OPTIONS = (
 )
 
 
+_PARAMETERS = ("tls", "ca_file", "certificate_file", "key_file", "tls_server_name", "token_file")
+
+
 def credential_options(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command the options; it is called with their `credentials` in their place.
 
@@ -55,25 +58,9 @@ def credential_options(command: Callable[..., _R]) -> Callable[..., _R]:
     """
 
     @functools.wraps(command)
-    def with_credentials(
-        *args: object,
-        tls: bool | None,
-        ca_file: Path | None,
-        certificate_file: Path | None,
-        key_file: Path | None,
-        tls_server_name: str,
-        token_file: Path | None,
-        **options: object,
-    ) -> _R:
-        credentials = read_credentials(
-            tls=tls,
-            ca_file=ca_file,
-            certificate_file=certificate_file,
-            key_file=key_file,
-            tls_server_name=tls_server_name,
-            token_file=token_file,
-        )
-        return command(*args, credentials=credentials, **options)
+    def with_credentials(*args: object, **options: Any) -> _R:  # noqa: ANN401  # click's, of every type
+        others = {name: value for name, value in options.items() if name not in _PARAMETERS}
+        return command(*args, credentials=read_credentials(**options), **others)
 
     wrapped: Callable[..., _R] = with_credentials
     for option in reversed(_OPTIONS):

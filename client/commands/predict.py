@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from client.commands.completion import complete_model
+from client.commands.completion import model_option
 from client.commands.exits import Exit
 from client.commands.group import Connect
 from client.commands.output import Output, OutputFormat, to_output
@@ -59,14 +59,7 @@ Examples:
     show_default=True,
     help="How many labels to print per picture.",
 )
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="",
-    show_default="the server's default",
-    shell_complete=complete_model,
-    help="Model to ask.",
-)
+@model_option
 @click.option(
     "--version",
     metavar="N",

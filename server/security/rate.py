@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_MAX_CLIENTS = (
-    10_000  # about 2 MB; whoever was not heard of for longest is forgotten first, and has a full bucket again
-)
+# About 2 MB. Whoever was not heard of for longest is forgotten first, and has a full bucket again.
+_MAX_CLIENTS = 10_000
 
 
 @dataclass(slots=True)
