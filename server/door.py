@@ -20,6 +20,7 @@ from server.admission import Admission
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
 from server.open_inference.servicer import OpenInferenceServicer
+from server.poller import poller_beside_the_loop
 from server.ports import cannot_listen
 from server.roles import Role
 from server.security.protection import Protection
@@ -114,7 +115,8 @@ async def listening(
     await server.start()
     _log.info("listening", address=f"{settings.host}:{door.port}", tls=protected.credentials is not None)
     try:
-        yield door
+        async with poller_beside_the_loop():
+            yield door
     finally:
         await server.stop(0)
 

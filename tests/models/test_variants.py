@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models import registry
-from models.variants import PRECISIONS, fold_normalization, layouts, prepare
+from models.variants import PRECISIONS, fold_normalization, layouts, merge_linear_layers, prepare
 
 CPU = torch.device("cpu")
 
@@ -75,6 +75,31 @@ def test_normalization_behind_a_pool(sign: float) -> None:
     assert isinstance(network[2], nn.Identity) == (sign > 0)
     with torch.inference_mode():
         torch.testing.assert_close(network(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_linear_layers_in_a_row_become_one() -> None:
+    """Layers with nothing between them are one matrix, with biases or without; the outputs are the same."""
+    network = nn.Sequential(
+        nn.Linear(32, 16), nn.Linear(16, 8, bias=False), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)
+    )
+    inputs = torch.randn(5, 32)
+    with torch.inference_mode():
+        expected = network(inputs)
+
+    merge_linear_layers(network)
+
+    assert [type(layer) for layer in network] == [nn.Identity, nn.Identity, nn.Linear, nn.ReLU, nn.Linear]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bottleneck_stays_two_layers() -> None:
+    """Two narrow layers do less work than the wide one that they would make."""
+    network = nn.Sequential(nn.Linear(64, 2), nn.Linear(2, 64))
+
+    merge_linear_layers(network)
+
+    assert network[0].out_features == 2
 
 
 class Concatenating(nn.Module):

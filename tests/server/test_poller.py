@@ -1,0 +1,69 @@
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from server.cpus import usable_cpus
+from server.poller import poller_beside_the_loop
+from tests.polling import eventually
+
+
+@pytest.fixture
+def cpus() -> Iterator[set[int]]:
+    """The CPUs that the test's thread may use, and may use again afterwards."""
+    usable = os.sched_getaffinity(0)
+    yield usable
+    os.sched_setaffinity(0, usable)
+
+
+def poller() -> int:
+    """The number of the thread that takes gRPC's events."""
+    [thread] = [thread for thread in threading.enumerate() if "_poll_wrapper" in thread.name]
+    assert thread.native_id
+    return thread.native_id
+
+
+@pytest.mark.skipif(usable_cpus() < 2, reason="one CPU: there is nowhere else to be")
+async def test_poller_follows_the_loop_from_cpu_to_cpu(cpus: set[int]) -> None:
+    """Wherever the loop runs, gRPC's poller may run there and nowhere else."""
+    server = grpc.aio.server()
+    async with poller_beside_the_loop():
+        for cpu in sorted(cpus)[:2]:
+            os.sched_setaffinity(0, {cpu})
+            await eventually(lambda cpu=cpu: os.sched_getaffinity(poller()) == {cpu})  # type: ignore[misc]
+    await server.stop(0)
+
+
+async def test_poller_does_not_interrupt_the_loop() -> None:
+    """A thread of the batch policy waits for its turn when it wakes; the loop keeps its own policy."""
+    server = grpc.aio.server()
+    async with poller_beside_the_loop():
+        await eventually(lambda: os.sched_getscheduler(poller()) == os.SCHED_BATCH)
+    await server.stop(0)
+
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+async def test_machine_that_forbids_it_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a container may not place its threads, the poller stays where it is, and nothing fails."""
+    asked = []
+
+    def forbidden(*arguments: object) -> None:
+        asked.append(arguments)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    server = grpc.aio.server()
+    async with poller_beside_the_loop():
+        await eventually(lambda: bool(asked))
+    await server.stop(0)
+
+
+def test_kernel_says_which_cpu_the_thread_is_on(cpus: set[int]) -> None:
+    """The question that following is built on has the answer that placing the thread promises."""
+    for cpu in cpus:
+        os.sched_setaffinity(0, {cpu})
+        assert ctypes.CDLL(None).sched_getcpu() == cpu
