@@ -12,6 +12,7 @@ from typing import Self
 from server.engines import Pixels
 from server.errors import InvalidImage
 from server.images import ImageLimits, decode_image, decode_planar, decode_rgb, open_image, to_pixels
+from server.plain_png import decode_plain_png
 
 # A picture under both bounds is decoded in less time than a hop to another thread and back costs.
 _INLINE_BYTES = 16 * 1024
@@ -91,6 +92,8 @@ class Decoder:
             if isinstance(picture, PlanarPicture):
                 return decode_planar(picture.data)
             if len(picture.data) <= _INLINE_BYTES:
+                if len(picture.data) <= self._limits.max_bytes and (pixels := decode_plain_png(picture.data)):
+                    return pixels
                 image = open_image(picture.data, limits=self._limits)
                 if image.width * image.height <= _INLINE_PIXELS:
                     return to_pixels(image)
