@@ -17,10 +17,10 @@ from cifarserve.inference import open_inference_pb2, open_inference_pb2_grpc
 from cifarserve.v1 import admin_pb2, admin_pb2_grpc, classifier_pb2, classifier_pb2_grpc
 from server.admin import ModelAdminServicer
 from server.admission import Admission
+from server.grpc_threads import poller_beside_the_loop, without_interruptions
 from server.interceptor import StatusInterceptor
 from server.metrics import Metrics
 from server.open_inference.servicer import OpenInferenceServicer
-from server.poller import poller_beside_the_loop
 from server.ports import cannot_listen
 from server.roles import Role
 from server.security.protection import Protection
@@ -93,26 +93,24 @@ async def listening(
     """
     admission = Admission()
     metrics.watch_rpcs(lambda: admission.inside)
-    server = grpc.aio.server(
-        interceptors=[
-            StatusInterceptor(
-                metrics,
-                admission,
-                packages=_PACKAGES,
-                gate=protected.gate,
-                limit=protected.limit,
-                observer=observer,
-            )
-        ],
-        options=[
-            ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ],
+    interceptor = StatusInterceptor(
+        metrics,
+        admission,
+        packages=_PACKAGES,
+        gate=protected.gate,
+        limit=protected.limit,
+        observer=observer,
     )
-    _add_services(server, servicers, with_channelz=settings.channelz)
-    door = Door(server, _bind(server, settings, protected), servicers.health, admission)
-    await door.set_health(NOT_SERVING)
-    await server.start()
+    options = [
+        ("grpc.so_reuseport", int(role.is_shared)),  # alone: a taken port is an error, not a silent share
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+    ]
+    with without_interruptions():
+        server = grpc.aio.server(interceptors=[interceptor], options=options)
+        _add_services(server, servicers, with_channelz=settings.channelz)
+        door = Door(server, _bind(server, settings, protected), servicers.health, admission)
+        await door.set_health(NOT_SERVING)
+        await server.start()
     _log.info("listening", address=f"{settings.host}:{door.port}", tls=protected.credentials is not None)
     try:
         async with poller_beside_the_loop():

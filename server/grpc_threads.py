@@ -1,9 +1,9 @@
-"""gRPC's poller, kept beside the event loop.
+"""gRPC's own threads, kept from interrupting the event loop.
 
-grpc.aio takes the events of gRPC's core in a thread of its own, the poller, which passes each to the event loop. On
-another CPU than the loop it wakes the loop for every single event; on the same CPU it interrupts the loop for every
-single event. Both cost more than the event. Here it runs on the loop's CPU, and only when the loop has nothing to do,
-so that events come many at a time. Knows no protocol.
+gRPC's core reads and writes in threads of its own; one more, grpc.aio's poller, passes each event to the event loop.
+Left to themselves they interrupt the loop several times for each request. The poller on another CPU is worse: it
+wakes the loop for every single event. Here they wait for their turn when they wake, and the poller stays on the
+loop's CPU: it runs when the loop has nothing to do, and hands over what has come meanwhile. Knows no protocol.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
 
@@ -19,6 +19,24 @@ _FOLLOW_SECONDS = 0.1  # a loop stays on its CPU for much longer while it is bus
 _POLLER = "(_poll_wrapper)"  # how the thread's name ends: Python names threads after what they run
 
 _log = structlog.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def without_interruptions() -> Iterator[None]:
+    """Give threads that are started inside the batch policy: they interrupt nobody when they wake (sched(7)).
+
+    Start gRPC inside. Where the machine does not allow it, nothing is changed.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as exc:
+        _log.debug("gRPC's threads may interrupt the event loop", reason=str(exc))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # then it has not been changed
+            os.sched_setscheduler(0, policy, parameters)
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +58,6 @@ async def _follow(poller: int) -> None:
     current_cpu = ctypes.CDLL(None).sched_getcpu
     followed = -1
     try:
-        os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes
         while True:
             if (cpu := current_cpu()) != followed:
                 os.sched_setaffinity(poller, {cpu})

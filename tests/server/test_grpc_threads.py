@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from server.cpus import usable_cpus
-from server.poller import poller_beside_the_loop
+from server.grpc_threads import poller_beside_the_loop, without_interruptions
 from tests.polling import eventually
 
 
@@ -37,18 +37,27 @@ async def test_poller_follows_the_loop_from_cpu_to_cpu(cpus: set[int]) -> None:
     await server.stop(0)
 
 
-async def test_poller_does_not_interrupt_the_loop() -> None:
-    """A thread of the batch policy waits for its turn when it wakes; the loop keeps its own policy."""
-    server = grpc.aio.server()
-    async with poller_beside_the_loop():
-        await eventually(lambda: os.sched_getscheduler(poller()) == os.SCHED_BATCH)
-    await server.stop(0)
+def test_threads_started_inside_do_not_interrupt() -> None:
+    """They have the batch policy, and so have the threads that they start; the caller has its own again afterwards."""
+    policies = []
 
+    def start_another() -> None:
+        policies.append(os.sched_getscheduler(0))
+        other = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
+        other.start()
+        other.join()
+
+    with without_interruptions():
+        thread = threading.Thread(target=start_another)
+        thread.start()
+    thread.join()
+
+    assert policies == [os.SCHED_BATCH, os.SCHED_BATCH]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 async def test_machine_that_forbids_it_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a container may not place its threads, the poller stays where it is, and nothing fails."""
+    """Where a container may not place its threads, they stay as they are, and nothing fails."""
     asked = []
 
     def forbidden(*arguments: object) -> None:
@@ -56,9 +65,12 @@ async def test_machine_that_forbids_it_serves_all_the_same(monkeypatch: pytest.M
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    server = grpc.aio.server()
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    with without_interruptions():
+        server = grpc.aio.server()
+    before = len(asked)
     async with poller_beside_the_loop():
-        await eventually(lambda: bool(asked))
+        await eventually(lambda: len(asked) > before)
     await server.stop(0)
 
 
