@@ -14,7 +14,7 @@ from training.schedule import lr_schedule
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One finished epoch, as the progress line and the report show it."""
+    """One finished epoch, as the progress line and the report show it; `seconds` are those of a whole one."""
 
     epoch: int
     loss: float

@@ -23,6 +23,7 @@ class Progress:
         self._world = world
         self._epoch = loader.epoch + 1
         self._epochs = epochs
+        self._steps_per_epoch = len(loader)
         self._bar = tqdm(
             loader,
             desc=f"epoch {self._epoch}/{epochs}",
@@ -68,7 +69,8 @@ class Progress:
             title = f"epoch {self._epoch:>3}/{self._epochs}"
             raise Diverged(f"{title}: the loss is {loss / steps}; nothing was published, try a lower --lr")
         seconds = time.monotonic() - self._started
-        return EpochResult(self._epoch, loss / steps, correct / images, 0.0, lr, images / seconds, seconds)
+        epoch_seconds = seconds * self._steps_per_epoch / len(self._losses)  # the first one after a resumption is short
+        return EpochResult(self._epoch, loss / steps, correct / images, 0.0, lr, images / seconds, epoch_seconds)
 
     def losses(self) -> list[float]:
         """Return the loss of every step so far, of this process's share."""
