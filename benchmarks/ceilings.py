@@ -1,6 +1,6 @@
 """The ceiling of any server: the bare forward pass, nothing around it, at its best.
 
-    python -m benchmarks.ceilings MODEL
+    python -m benchmarks.ceilings ARCHITECTURE
 
 Prints JSON: the most images per second over precisions, layouts, threads and batch sizes, and the
 seconds of the fastest pass of one image. Runs in a process of its own, which ends before the server
@@ -26,13 +26,13 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 
 @torch.inference_mode()
-def best_forward(model: str) -> dict[str, object]:
+def best_forward(architecture: str) -> dict[str, object]:
     """Return the best figures over all variants, and which variants they are."""
     cpus = len(os.sched_getaffinity(0))
     throughput, lone = (0.0, ""), (float("inf"), "")
     for precision, layout, threads in itertools.product(_PRECISIONS, _LAYOUTS, sorted({1, cpus})):
         torch.set_num_threads(threads)
-        network = build(model).eval().to(_PRECISIONS[precision]).to(memory_format=_LAYOUTS[layout])
+        network = build(architecture).eval().to(_PRECISIONS[precision]).to(memory_format=_LAYOUTS[layout])
         for size in _BATCH_SIZES:
             images = torch.randint(0, 256, (size, 32, 32, 3), dtype=torch.uint8)
             inputs = normalize(images, dtype=_PRECISIONS[precision]).contiguous(memory_format=_LAYOUTS[layout])

@@ -26,6 +26,8 @@ from benchmarks import usage
 from benchmarks.load import PREDICT, PREDICT_STREAM, background_load, grpc_body, require_h2load, run_load
 from benchmarks.running import ENVIRONMENT, ROOT, running_server
 from cifarserve.v1 import classifier_pb2 as pb
+from models.repository import Repository
+from models.verification import read_card
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -138,7 +140,7 @@ def measure_once(bodies: Bodies) -> dict[str, float]:
     """Take every figure once: ceilings first, then the server, within minutes of each other."""
     figures: dict[str, float] = {}
     for model in ("quick", "whitened"):
-        forward = _bare_forward(model)
+        forward = _bare_forward(read_card(Repository(ROOT / "models/pretrained").folder(model)).architecture)
         figures[f"forward_{model}_images_per_second"] = forward["images_per_second"]
         figures[f"forward_{model}_lone_ms"] = forward["lone_seconds"] * 1000
     with echo_server() as echo:
@@ -152,8 +154,8 @@ def measure_once(bodies: Bodies) -> dict[str, float]:
     return figures
 
 
-def _bare_forward(model: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.ceilings", model]
+def _bare_forward(architecture: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.ceilings", architecture]
     output = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
     return {name: value for name, value in json.loads(output).items() if isinstance(value, float)}
 

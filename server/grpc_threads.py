@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import structlog
 
-_FOLLOW_SECONDS = 0.1  # a loop stays on its CPU for much longer while it is busy
+_FOLLOW_SECONDS = 0.25  # a busy loop stays on its CPU for much longer; looking costs an idle server next to nothing
 _POLLER = "(_poll_wrapper)"  # how the thread's name ends: Python names threads after what they run
 
 _log = structlog.get_logger(__name__)
