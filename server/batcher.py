@@ -6,12 +6,11 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from types import MappingProxyType
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
+from server.batches import Answer, BatchRecord, DispatchReason, PassFailure
 from server.blame import Blame
 from server.errors import (
     DeadlineExceeded,
@@ -33,55 +32,6 @@ _TIMER_SECONDS = 0.005  # how late an event loop's timer may be
 _WEIGHT_OF_THE_NEWEST = 0.2
 _POLL_SECONDS = 0.005
 _STALL_CHECKS = 4  # in the time after which an engine counts as stuck
-_NONE_FAILED: Mapping[int, ServingError] = MappingProxyType({})
-
-
-class DispatchReason(StrEnum):
-    """Why a batch left when it did."""
-
-    FULL = "full"
-    IDLE = "idle"
-    DELAY = "delay"
-    DEADLINE = "deadline"
-    DRAIN = "drain"
-    SPLIT = "split"  # a part of a batch that failed
-
-
-class PassFailure(StrEnum):
-    """Why a forward pass gave no results."""
-
-    NONE = ""
-    ERROR = "error"
-    OUT_OF_MEMORY = "out_of_memory"
-    LOST = "lost"
-
-
-class Answer(NamedTuple, Generic[Result]):
-    """What became of the items of one `submit`, and where the time went.
-
-    Attributes:
-        results: of the items that were computed, in their order.
-        queue_seconds: from their arrival to the forward pass.
-        compute_seconds: of the forward pass.
-        batch_size: how many items it had.
-        failures: the errors of those that the model failed on, by position among the items; mostly none.
-    """
-
-    results: Sequence[Result]
-    queue_seconds: float
-    compute_seconds: float
-    batch_size: int
-    failures: Mapping[int, ServingError] = _NONE_FAILED
-
-
-class BatchRecord(NamedTuple):
-    """What an observer is told of each forward pass: its size, reason, seconds, and whether it failed."""
-
-    size: int
-    reason: DispatchReason
-    compute_seconds: float
-    queue_seconds: tuple[float, ...]
-    failure: PassFailure = PassFailure.NONE
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from cifarserve.v1 import classifier_pb2 as pb
 from models.card import Card
-from server.batcher import Answer
+from server.batches import Answer
 from server.decoding import EncodedPicture, Picture, RawPicture
 from server.engines import Pixels, Scores
 from server.errors import InvalidArgument, ServingError

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from server.batcher import BatchRecord
+from server.batches import BatchRecord
 from server.errors import StartError
 
 # A lone picture takes about a millisecond; the usual buckets would put every request into the first.

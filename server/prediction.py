@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from server.batcher import Answer
+from server.batches import Answer
 from server.decoding import Decoder, Picture
 from server.engines import Pixels, Scores
 from server.errors import ServingError

@@ -8,7 +8,8 @@ from typing import Self
 
 from models.card import Card
 from models.preprocessing import IMAGE_BYTES
-from server.batcher import Batcher, BatchRecord
+from server.batcher import Batcher
+from server.batches import BatchRecord
 from server.engines import Engine, Pixels, Scores
 from server.statistics import Statistics
 

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from server.batcher import BatchRecord
+from server.batches import BatchRecord
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from server.batcher import Answer, Batcher, BatchRecord, DispatchReason
+from server.batcher import Batcher
+from server.batches import Answer, BatchRecord, DispatchReason
 from server.errors import DeadlineExceeded, Draining, EngineFailed, EngineLost, Overloaded
 from tests.fakes import FakePredict
 from tests.polling import eventually

@@ -5,7 +5,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from server.batcher import BatchRecord, DispatchReason, PassFailure
+from server.batches import BatchRecord, DispatchReason, PassFailure
 from server.metrics import Metrics, PredictRecord, forget_worker, metrics_page, workers_registry
 from tests.server.process import ROOT
 

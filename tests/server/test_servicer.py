@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cifarserve.v1 import classifier_pb2 as pb
 from cifarserve.v1 import classifier_pb2_grpc
 from server.admission import Admission
-from server.batcher import Answer
+from server.batches import Answer
 from server.catalog import Catalog
 from server.conversions import to_response
 from server.decoding import Decoder

@@ -1,6 +1,6 @@
 import pytest
 
-from server.batcher import BatchRecord, DispatchReason, PassFailure
+from server.batches import BatchRecord, DispatchReason, PassFailure
 from server.statistics import Statistics
 
 

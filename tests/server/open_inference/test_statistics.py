@@ -1,4 +1,4 @@
-from server.batcher import BatchRecord, DispatchReason
+from server.batches import BatchRecord, DispatchReason
 from server.open_inference.entries import Entry
 from server.open_inference.statistics import to_statistics
 from server.served import BatchLimits, serve_version
