@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -71,16 +70,13 @@ def test_flag_out_of_bounds() -> None:
 
 
 def test_missing_data(tmp_path: Path) -> None:
-    """Without the data set the run ends within seconds, in one line that names the folder; nothing is published."""
-    started = time.monotonic()
-
+    """Without the data set the run ends in one line that names the folder; nothing is published."""
     finished = run(trainer("--data", str(tmp_path), "--repository", str(tmp_path / "models")))
 
     assert finished.returncode == 1
     assert finished.stderr.startswith(f"cifarserve-train: CIFAR-10 in {tmp_path}/cifar-10-batches-py: No such file")
     assert finished.stderr.count("\n") == 1
     assert list((tmp_path / "models").iterdir()) == []
-    assert time.monotonic() - started < 20
 
 
 def test_repository_that_cannot_be_written(
