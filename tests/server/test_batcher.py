@@ -235,11 +235,14 @@ async def test_delay_ends_when_the_batch_is_full(predict: FakePredict, records: 
     assert [(record.size, record.reason) for record in records] == [(4, DispatchReason.FULL)]
 
 
-async def test_delay_never_costs_a_caller_its_deadline(predict: FakePredict, records: Records) -> None:
+async def test_delay_never_costs_a_caller_its_deadline(
+    predict: FakePredict, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a delay longer than a caller's deadline, the batch leaves in time for that caller."""
+    monkeypatch.setattr("server.batcher._TIMER_SECONDS", 0.8)  # on a busy machine timers are later than on a server
     async with make_batcher(predict, records, max_queue_delay_seconds=60.0) as batcher:
         await batcher.submit([0, 1, 2, 3])  # teaches it what an item costs
-        answer = await batcher.submit([5], deadline=time.monotonic() + 0.2)
+        answer = await batcher.submit([5], deadline=time.monotonic() + 1.0)
 
     assert list(answer.results) == [10]
     assert records[-1].reason == DispatchReason.DEADLINE
