@@ -9,7 +9,7 @@ def normalized_convolutions(network: nn.Module) -> list[tuple[nn.Conv2d, nn.Batc
     if not any(isinstance(module, nn.BatchNorm2d) for module in modules.values()):
         return []  # most networks: tracing takes a while
     found = []
-    for node in fx.symbolic_trace(network).graph.nodes:
+    for node in _Tracer().trace(network).nodes:
         norm = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(norm, nn.BatchNorm2d):
             continue
@@ -18,3 +18,11 @@ def normalized_convolutions(network: nn.Module) -> list[tuple[nn.Conv2d, nn.Batc
         if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
             found.append((convolution, norm, node.target))
     return found
+
+
+class _Tracer(fx.Tracer):
+    """Takes every convolution as one step, also one that training has put in the place of PyTorch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether what a module computes inside is of no interest."""
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from models import registry
+from models.variants import prepare
 from training.convolution import speed_up_convolutions, weight_gradient
 
 
@@ -50,3 +51,13 @@ def test_network_stays_what_it_is() -> None:
     assert list(network.state_dict()) == names
     assert all(now is before for now, before in zip(network.parameters(), weights, strict=True))
     assert torch.equal(network.eval()(inputs), outputs)
+
+
+def test_network_that_was_trained_so_can_be_served() -> None:
+    """The normalizations of a network that is no chain of layers are found behind fast convolutions too."""
+    network = registry.build("resnet18").eval()
+    speed_up_convolutions(network)
+
+    prepared = prepare(network, precision="fp32", layout="channels_last")
+
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in prepared.modules())
