@@ -17,11 +17,12 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     match recipe.optimizer:
         case "sgd":
             # Nesterov's look-ahead needs a momentum to look along.
-            return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+            momentum = recipe.momentum
+            return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
         case "adam":
-            return torch.optim.Adam(groups, lr=0.0)
+            return torch.optim.Adam(groups, lr=0.0, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=0.0)
+            return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
 def _decayed_and_not(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
