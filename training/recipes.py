@@ -93,8 +93,8 @@ _BEST: dict[str, Recipe] = {
     ),
     "quick": Recipe(epochs=40, batch_size=256, lr=0.04, augmentation=_LIGHT),
     "residual": Recipe(epochs=60, batch_size=256, lr=0.05, weight_decay=1e-4, ema_decay=0.99, augmentation=_LIGHT),
-    "resnet18": Recipe(epochs=30, batch_size=256, lr=0.2, label_smoothing=0.1, augmentation=_USUAL),
-    "vgg16": Recipe(epochs=30, batch_size=256, lr=0.1, label_smoothing=0.1, augmentation=_USUAL),
+    "resnet18": Recipe(epochs=20, batch_size=128, lr=0.1, label_smoothing=0.1, augmentation=_USUAL),
+    "vgg16": Recipe(epochs=24, batch_size=128, lr=0.1, label_smoothing=0.1, augmentation=_USUAL),
     "whitened": Recipe(epochs=40, batch_size=500, lr=0.5, weight_decay=7e-4, label_smoothing=0.1, augmentation=_USUAL),
     "whitened_wide": Recipe(
         epochs=60,
