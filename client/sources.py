@@ -2,14 +2,13 @@
 
 import os
 import stat
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from client.errors import PictureMissing
 from client.requests import MAX_PICTURE_BYTES
+from client.standard_input import read_standard_input
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -53,7 +52,7 @@ def expand(arguments: Iterable[str]) -> list[Source]:
         PictureMissing: there is no such file, or a folder has no pictures; nothing was read then.
     """
     names = [name for argument in arguments for name in _expand(argument)]
-    return [Source(name, _read(sys.stdin.buffer, name) if name == "-" else None) for name in names]
+    return [Source(name, _read_standard_input(name) if name == "-" else None) for name in names]
 
 
 def sources_of(files: PathName | Iterable[PathName]) -> Iterable[Source]:
@@ -101,6 +100,13 @@ def _look_into(name: str) -> list[str]:
     return names
 
 
+def _read_standard_input(name: str) -> Picture:
+    try:
+        return _to_picture(read_standard_input(MAX_PICTURE_BYTES + 1), name)
+    except OSError as exc:
+        return Picture(name, b"", error=exc.strerror or str(exc))
+
+
 def _read_file(name: str) -> Picture:
     # File objects, and a buffer for the largest picture there may be, would cost several times what the reading does.
     try:
@@ -110,15 +116,11 @@ def _read_file(name: str) -> Picture:
             if stat.S_ISREG(status.st_mode):
                 return _to_picture(os.read(descriptor, min(status.st_size, MAX_PICTURE_BYTES) + 1), name)
             with open(descriptor, "rb", closefd=False) as stream:  # a pipe gives its bytes in pieces
-                return _read(stream, name)
+                return _to_picture(stream.read(MAX_PICTURE_BYTES + 1), name)  # no more: it may be a device
         finally:
             os.close(descriptor)
     except OSError as exc:
         return Picture(name, b"", error=exc.strerror or str(exc))
-
-
-def _read(file: BinaryIO, name: str) -> Picture:
-    return _to_picture(file.read(MAX_PICTURE_BYTES + 1), name)  # no more: it may be a device that never ends
 
 
 def _to_picture(data: bytes, name: str) -> Picture:

@@ -1,7 +1,6 @@
-import io
+import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -27,11 +26,21 @@ def test_files_and_folders_in_their_order(tmp_path: Path) -> None:
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hyphen is the picture on standard input."""
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"picture")))
+    with Path(os.devnull).open("rb") as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+
+        [source] = expand(["-"])
+
+    assert source.read() == Picture("-", b"")
+
+
+def test_standard_input_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that was started without standard input says so of that picture."""
+    monkeypatch.setattr(sys, "stdin", None)
 
     [source] = expand(["-"])
 
-    assert source.read() == Picture("-", b"picture")
+    assert source.read() == Picture("-", b"", error="standard input is closed")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
