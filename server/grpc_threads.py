@@ -25,18 +25,22 @@ _log = structlog.get_logger(__name__)
 def without_interruptions() -> Iterator[None]:
     """Give threads that are started inside the batch policy: they interrupt nobody when they wake (sched(7)).
 
-    Start gRPC inside. Where the machine does not allow it, nothing is changed.
+    Start gRPC inside. Where somebody has chosen another policy than the normal one for the caller, or the machine does
+    not allow it, nothing is changed.
     """
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:  # it might not be allowed to have its own back
+        yield
+        return
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError as exc:
         _log.debug("gRPC's threads may interrupt the event loop", reason=str(exc))
+        yield
+        return
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # then it has not been changed
-            os.sched_setscheduler(0, policy, parameters)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextlib.asynccontextmanager

@@ -56,6 +56,23 @@ def test_threads_started_inside_do_not_interrupt() -> None:
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
+def test_policy_that_somebody_chose_stays() -> None:
+    """A server that was started with another policy keeps it, and so do gRPC's threads."""
+    policies = []
+
+    def start_as_chosen() -> None:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with without_interruptions():
+            policies.append(os.sched_getscheduler(0))
+        policies.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=start_as_chosen)
+    thread.start()
+    thread.join()
+
+    assert policies == [os.SCHED_IDLE, os.SCHED_IDLE]
+
+
 async def test_machine_that_forbids_it_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a container may not place its threads, they stay as they are, and nothing fails."""
     asked = []
