@@ -70,13 +70,21 @@ def test_flag_out_of_bounds() -> None:
 
 
 def test_missing_data(tmp_path: Path) -> None:
-    """Without the data set the run ends in one line that names the folder; nothing is published."""
+    """Without the data set the run ends within CPU seconds, in one line that names the folder; nothing is published."""
+    before = _children_cpu_seconds()
+
     finished = run(trainer("--data", str(tmp_path), "--repository", str(tmp_path / "models")))
 
     assert finished.returncode == 1
     assert finished.stderr.startswith(f"cifarserve-train: CIFAR-10 in {tmp_path}/cifar-10-batches-py: No such file")
     assert finished.stderr.count("\n") == 1
     assert list((tmp_path / "models").iterdir()) == []
+    assert _children_cpu_seconds() - before < 20  # a busy machine may take longer, but does no more
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_repository_that_cannot_be_written(
