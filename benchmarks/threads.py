@@ -73,9 +73,7 @@ def show(title: str, endpoint: Endpoint, *, in_flight: int) -> None:
     used = [usage.since(before.get(number)) for number, usage in threads_of(endpoint.pid)]
     total_us = sum(usage.running_us for usage in used)
     print(f"{title}: {result.per_second:,.0f} requests/s, one every {1e6 / result.per_second:.0f} us")
-    print(
-        f"  {'thread':20} {'running us':>10} {'waiting us':>10} {'gave up':>8} {'interrupted':>11}   for each request"
-    )
+    print(f"  {'for each request':20} {'running us':>10} {'waiting us':>10} {'gave up':>8} {'interrupted':>11}")
     for usage in sorted(used, key=lambda usage: -usage.running_us):
         if usage.running_us > _LEAST_SHARE * total_us:
             print(
