@@ -30,7 +30,7 @@ class World:
         """Return what trains `network`: itself, or the wrapper that averages gradients over the processes."""
         if self.size == 1:
             return network
-        return DistributedDataParallel(network)
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)  # one copy of the gradients, not two
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of `values` over all processes."""
