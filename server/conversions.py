@@ -52,8 +52,9 @@ def to_response(
     card: Card,
     outcomes: Sequence[Pixels | ServingError],
     answer: Answer[Scores] | None,
-    timings: pb.Timings,
     *,
+    decode_seconds: float,
+    total_seconds: float,
     top_k: int,
 ) -> pb.PredictResponse:
     """Return the answer to a request: one result per picture, in their order.
@@ -62,14 +63,18 @@ def to_response(
         request: its id is echoed.
         card: of the model that answered.
         outcomes: pixels or an error for each picture.
-        answer: scores for each of those that have pixels; None when there are none.
-        timings: the server-side durations.
+        answer: scores for each of those that have pixels; None when nothing had to be computed.
+        decode_seconds: bytes to pixels, for all pictures.
+        total_seconds: from the request's arrival to this.
         top_k: how many predictions to give for each picture, most probable first.
     """
-    response = pb.PredictResponse(model=to_identity(card), timings=timings, id=request.id)
+    # Filled in place: a message that is built first is copied into its parent, and keywords take twice the time.
+    response = pb.PredictResponse()
+    response.id = request.id
+    response.model.CopyFrom(to_identity(card))
+    _fill_timings(response.timings, answer, decode_seconds=decode_seconds, total_seconds=total_seconds)
     remaining = iter(answer.results if answer else ())
     for outcome in outcomes:
-        # Added in place: a message that is built first would be copied into its parent.
         result = response.results.add()
         if isinstance(outcome, ServingError):
             result.error.CopyFrom(_to_error(outcome))
@@ -78,15 +83,15 @@ def to_response(
     return response
 
 
-def to_timings(answer: Answer[Scores] | None, decode_seconds: float, *, total_seconds: float) -> pb.Timings:
-    """Return the server-side durations; `answer` is None when nothing had to be computed."""
-    return pb.Timings(
-        decode_ms=decode_seconds * 1000,
-        queue_ms=answer.queue_seconds * 1000 if answer else 0.0,
-        compute_ms=answer.compute_seconds * 1000 if answer else 0.0,
-        total_ms=total_seconds * 1000,
-        batch_size=answer.batch_size if answer else 0,
-    )
+def _fill_timings(
+    timings: pb.Timings, answer: Answer[Scores] | None, *, decode_seconds: float, total_seconds: float
+) -> None:
+    timings.decode_ms = decode_seconds * 1000
+    timings.total_ms = total_seconds * 1000
+    if answer:
+        timings.queue_ms = answer.queue_seconds * 1000
+        timings.compute_ms = answer.compute_seconds * 1000
+        timings.batch_size = answer.batch_size
 
 
 def to_error_response(error: ServingError, *, request_id: str) -> pb.PredictResponse:
@@ -106,7 +111,7 @@ def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
 
 def _add_predictions(result: pb.Result, scores: Scores, labels: Sequence[str], top_k: int) -> None:
     for rank in range(top_k):
-        prediction = result.predictions.add()  # with keywords it takes twice the time
+        prediction = result.predictions.add()
         prediction.label = labels[scores.indices[rank]]
         prediction.index = scores.indices[rank]
         prediction.probability = scores.probabilities[rank]

@@ -19,6 +19,7 @@ from server.security.rate import RateLimit
 from server.security.scopes import SCOPES
 from server.statuses import STATUS, trailers_of
 from server.telemetry.observer import Observer
+from server.together import Together
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +115,16 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         seconds = self._metrics.request_seconds.labels(method)
         answered = self._metrics.requests.labels(method, grpc.StatusCode.OK.name)
 
+        def count(answers_seconds: list[float]) -> None:
+            answered.inc(len(answers_seconds))
+            seconds.observe_all(answers_seconds)
+
+        answers = Together(count)
+
+        def count_failure(code: grpc.StatusCode, started: float) -> None:
+            self._metrics.requests.labels(method, code.name).inc()
+            seconds.observe(time.perf_counter() - started)
+
         async def guarded(request: object, context: _Context) -> object:
             started = time.perf_counter()
             try:
@@ -121,22 +132,20 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                     raise request
                 with self._admission:
                     response = await behavior(request, context)
-                answered.inc()
+                answers.add(time.perf_counter() - started)
                 return response
             except ServingError as exc:
                 code = STATUS[type(exc)]
-                self._metrics.requests.labels(method, code.name).inc()
+                count_failure(code, started)
                 trailers = trailers_of(exc)
                 # What is given here takes the place of what was set before, such as the request's id.
                 await context.abort(code, str(exc), trailers and (*context.trailing_metadata(), *trailers))
             except Exception:  # noqa: BLE001  # the caller learns nothing of the inside, the log everything
                 _log.exception("unexpected failure", method=method)
-                self._metrics.requests.labels(method, grpc.StatusCode.INTERNAL.name).inc()
+                count_failure(grpc.StatusCode.INTERNAL, started)
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
             except BaseException:  # the caller went away
-                self._metrics.requests.labels(method, grpc.StatusCode.CANCELLED.name).inc()
+                count_failure(grpc.StatusCode.CANCELLED, started)
                 raise
-            finally:
-                seconds.observe(time.perf_counter() - started)
 
         return self._observer.observed(full_name.removeprefix("/"), guarded) if self._observer else guarded

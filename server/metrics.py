@@ -1,10 +1,13 @@
 """Prometheus metrics: what is counted, and the page that shows it. Seconds, with buckets from 50 microseconds."""
 
+import bisect
 import collections
 import contextlib
 import errno
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -62,6 +65,17 @@ class ServedInfo(NamedTuple):
     layout: str
 
 
+class ManyHistogram(Histogram):
+    """A histogram that many durations can be counted in at once; one by one they cost three times as much."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Do what `observe` does for each of `amounts`."""
+        self._sum.inc(sum(amounts))
+        bounds = self._upper_bounds
+        for place, count in collections.Counter([bisect.bisect_left(bounds, amount) for amount in amounts]).items():
+            self._buckets[place].inc(count)
+
+
 class Metrics:
     """All metrics of one server process, in a registry of their own.
 
@@ -79,10 +93,10 @@ class Metrics:
         self.requests = Counter(
             "cifarserve_requests", "RPCs by method and status code", ("method", "code"), registry=self.registry
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = ManyHistogram(
             "cifarserve_request_seconds", "Whole RPCs", ("method",), buckets=_SECONDS, registry=self.registry
         )
-        self.stage_seconds = Histogram(
+        self.stage_seconds = ManyHistogram(
             "cifarserve_stage_seconds",
             "Where a predict request's time went: decode, queue, compute, total",
             ("stage",),
@@ -214,22 +228,24 @@ class Metrics:
         self._confidence = functools.cache(self.confidence.labels)
         self._image = functools.cache(self.images.labels)
 
-    def observe_predict(self, record: PredictRecord) -> None:
-        """Count an answered predict request."""
-        self._decode_seconds.observe(record.decode_seconds)
-        self._total_seconds.observe(record.total_seconds)
-        if len(record.labels) == 1:  # by far the most frequent request; a Counter costs as much as all else here
-            self._prediction(record.model, record.labels[0]).inc()
-        else:
-            for label, count in collections.Counter(record.labels).items():
-                self._prediction(record.model, label).inc(count)
-        if record.labels:
-            self._confidence(record.model).inc(record.confidence)
-            self._image(record.model, record.version, "answered").inc(len(record.labels))
-        if record.invalid:
-            self._image(record.model, record.version, "invalid").inc(record.invalid)
-        if record.failed:
-            self._image(record.model, record.version, "failed").inc(record.failed)
+    def observe_predicts(self, records: Sequence[PredictRecord]) -> None:
+        """Count answered predict requests."""
+        self._decode_seconds.observe_all([record.decode_seconds for record in records])
+        self._total_seconds.observe_all([record.total_seconds for record in records])
+        for (model, version), group in itertools.groupby(records, operator.attrgetter("model", "version")):
+            self._count_images(model, version, list(group))
+
+    def _count_images(self, model: str, version: int, records: Sequence[PredictRecord]) -> None:
+        labels = collections.Counter(itertools.chain.from_iterable([record.labels for record in records]))
+        for label, count in labels.items():
+            self._prediction(model, label).inc(count)
+        if labels:
+            self._confidence(model).inc(sum([record.confidence for record in records]))
+            self._image(model, version, "answered").inc(labels.total())
+        if invalid := sum([record.invalid for record in records]):
+            self._image(model, version, "invalid").inc(invalid)
+        if failed := sum([record.failed for record in records]):
+            self._image(model, version, "failed").inc(failed)
 
     def observe_batch(self, model: str, record: BatchRecord) -> None:
         """Count a forward pass."""
@@ -240,8 +256,7 @@ class Metrics:
         self.batch_size.labels(model).observe(record.size)
         self.batches.labels(model, record.reason).inc()
         self._compute_seconds.observe(record.compute_seconds)
-        for seconds in record.queue_seconds:
-            self._queue_seconds.observe(seconds)
+        self._queue_seconds.observe_all(record.queue_seconds)
 
     def observe_credentials(self, kind: str, *, usable: bool) -> None:
         """Count that tokens or certificates were read from their files."""

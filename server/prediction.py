@@ -13,7 +13,9 @@ from server.engines import Pixels, Scores
 from server.errors import ServingError
 from server.metrics import Metrics, PredictRecord
 from server.served import ServedModel
+from server.statistics import Statistics
 from server.telemetry.record import CURRENT
+from server.together import Together
 
 
 class Predicted(NamedTuple):
@@ -38,6 +40,7 @@ class Predictor:
     def __init__(self, decoder: Decoder, metrics: Metrics) -> None:
         self._decoder = decoder
         self._metrics = metrics
+        self._predicted = Together(self._count)
 
     async def predict(self, served: ServedModel, pictures: Sequence[Picture], *, deadline: float | None) -> Predicted:
         """Return what became of each picture.
@@ -56,7 +59,9 @@ class Predictor:
         except BaseException:
             served.statistics.observe_failure(time.monotonic() - started)
             raise
-        self._count(served, predicted)
+        if (request_record := CURRENT.get()) is not None:  # the access log or a trace wants to know
+            request_record.note(_record_of(served, predicted))
+        self._predicted.add((served, predicted))
         return predicted
 
     async def _predict(
@@ -75,34 +80,41 @@ class Predictor:
             outcomes = _with_failures(outcomes, answer.failures)
         return Predicted(outcomes, answer, decode_seconds, time.monotonic() - started)
 
-    def _count(self, served: ServedModel, predicted: Predicted) -> None:
-        card, answer = served.card, predicted.answer
-        answered = len(answer.results) if answer else 0
-        failed = len(answer.failures) if answer else 0
-        record = PredictRecord(
-            card.model,
-            card.version,
-            labels=[card.labels[scores.indices[0]] for scores in answer.results] if answer else [],
-            confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
-            invalid=len(predicted.outcomes) - answered - failed,
-            failed=failed,
-            decode_seconds=predicted.decode_seconds,
-            total_seconds=predicted.total_seconds,
-            queue_seconds=answer.queue_seconds if answer else 0.0,
-            compute_seconds=answer.compute_seconds if answer else 0.0,
-        )
-        self._metrics.observe_predict(record)
-        if (request_record := CURRENT.get()) is not None:  # the access log or a trace wants to know
-            request_record.note(record)
-        if answer is None or answered < len(predicted.outcomes):
-            served.statistics.observe_failure(predicted.total_seconds)
-            return
-        served.statistics.observe_answer(
-            total_seconds=predicted.total_seconds,
-            decode_seconds=predicted.decode_seconds,
-            queue_seconds=answer.queue_seconds,
-            compute_seconds=answer.compute_seconds,
-        )
+    def _count(self, predicted: Sequence[tuple[ServedModel, Predicted]]) -> None:
+        self._metrics.observe_predicts([_record_of(*each) for each in predicted])
+        for served, each in predicted:
+            _observe(served.statistics, each)
+
+
+def _observe(statistics: Statistics, predicted: Predicted) -> None:
+    answer = predicted.answer
+    if answer is None or len(answer.results) < len(predicted.outcomes):
+        statistics.observe_failure(predicted.total_seconds)
+        return
+    statistics.observe_answer(
+        total_seconds=predicted.total_seconds,
+        decode_seconds=predicted.decode_seconds,
+        queue_seconds=answer.queue_seconds,
+        compute_seconds=answer.compute_seconds,
+    )
+
+
+def _record_of(served: ServedModel, predicted: Predicted) -> PredictRecord:
+    card, answer = served.card, predicted.answer
+    answered = len(answer.results) if answer else 0
+    failed = len(answer.failures) if answer else 0
+    return PredictRecord(
+        card.model,
+        card.version,
+        labels=[card.labels[scores.indices[0]] for scores in answer.results] if answer else [],
+        confidence=sum([scores.probabilities[0] for scores in answer.results]) if answer else 0.0,
+        invalid=len(predicted.outcomes) - answered - failed,
+        failed=failed,
+        decode_seconds=predicted.decode_seconds,
+        total_seconds=predicted.total_seconds,
+        queue_seconds=answer.queue_seconds if answer else 0.0,
+        compute_seconds=answer.compute_seconds if answer else 0.0,
+    )
 
 
 def _with_failures(

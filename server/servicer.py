@@ -64,10 +64,15 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
         outcomes = predicted.outcomes
         if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):
             raise outcomes[0]
-        timings = conversions.to_timings(
-            predicted.answer, predicted.decode_seconds, total_seconds=time.monotonic() - started
+        return conversions.to_response(
+            request,
+            served.card,
+            outcomes,
+            predicted.answer,
+            decode_seconds=predicted.decode_seconds,
+            total_seconds=time.monotonic() - started,
+            top_k=top_k,
         )
-        return conversions.to_response(request, served.card, outcomes, predicted.answer, timings, top_k=top_k)
 
     async def _predict_or_error(self, request: pb.PredictRequest, *, context: Context) -> pb.PredictResponse:
         try:

@@ -5,6 +5,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from server.batches import BatchRecord, DispatchReason, PassFailure
 from server.metrics import Metrics, PredictRecord, forget_worker, metrics_page, workers_registry
 from tests.server.process import ROOT
@@ -36,10 +40,12 @@ def test_page_shows_what_was_counted() -> None:
     metrics.observe_batch("quick", BatchRecord(3, DispatchReason.FULL, 0.001, (0.0,), PassFailure.ERROR))
     metrics.engine_restarts.labels("quick").inc()
     metrics.rpcs_inside.set(4)
-    metrics.observe_predict(
-        PredictRecord(
-            "quick", 2, ["cat", "cat"], confidence=1.5, invalid=1, failed=0, decode_seconds=0, total_seconds=0
-        )
+    metrics.observe_predicts(
+        [
+            PredictRecord(
+                "quick", 2, ["cat", "cat"], confidence=1.5, invalid=1, failed=0, decode_seconds=0, total_seconds=0
+            )
+        ]
     )
     metrics.watch_queue("quick", lambda: 3)
     with metrics_page(metrics.registry, host="127.0.0.1", port=0) as address:
@@ -47,6 +53,43 @@ def test_page_shows_what_was_counted() -> None:
 
     for name in NAMES:
         assert name in page
+
+
+def test_requests_that_are_counted_together_are_all_counted() -> None:
+    """Requests of several models and versions count as each of them would alone."""
+    records = [
+        PredictRecord("quick", 2, ["cat"], 0.5, invalid=0, failed=0, decode_seconds=1e-5, total_seconds=0.01),
+        PredictRecord("quick", 3, ["cat", "dog"], 1.5, invalid=0, failed=1, decode_seconds=1e-5, total_seconds=0.02),
+        PredictRecord("other", 1, [], 0.0, invalid=2, failed=0, decode_seconds=9.0, total_seconds=9.0),
+        PredictRecord("quick", 2, ["dog"], 0.5, invalid=0, failed=0, decode_seconds=1e-5, total_seconds=0.001),
+    ]
+    together, alone = Metrics(), Metrics()
+
+    together.observe_predicts(records)
+    for record in records:
+        alone.observe_predicts([record])
+
+    names = ("cifarserve_stage", "cifarserve_images", "cifarserve_predictions", "cifarserve_confidence")
+    assert _samples(together, *names) == pytest.approx(_samples(alone, *names))
+    assert (
+        together.registry.get_sample_value(
+            "cifarserve_images_total", {"model": "quick", "version": "2", "outcome": "answered"}
+        )
+        == 2
+    )
+
+
+@given(st.lists(st.floats(0, 10) | st.sampled_from([0.00005, 0.001, 5.0]), min_size=1, max_size=30))
+def test_many_durations_at_once_are_as_many_one_by_one(amounts: list[float]) -> None:
+    """Each duration is in the bucket, and in the sum, in which the library would have put it."""
+    at_once, one_by_one = Metrics(), Metrics()
+
+    at_once.request_seconds.labels("Predict").observe_all(amounts)
+    for amount in amounts:
+        one_by_one.request_seconds.labels("Predict").observe(amount)
+
+    name = "cifarserve_request_seconds"
+    assert _samples(at_once, name) == pytest.approx(_samples(one_by_one, name))
 
 
 # What a worker does; it prints its number, and ends when its input does.
@@ -58,7 +101,7 @@ old, new = ServedInfo(1, "aa", "cpu", "bf16", "blocked"), ServedInfo(int(sys.arg
 metrics.observe_swap("quick", old=None, new=old)
 metrics.observe_swap("quick", old=old, new=new)
 metrics.requests.labels("Predict", "OK").inc(5)
-metrics.request_seconds.labels("Predict").observe(0.001)
+metrics.request_seconds.labels("Predict").observe_all([0.001, 0.002])
 metrics.watch_queue("quick", lambda: 3)
 metrics.watch_queue("gone", lambda: 9)
 metrics.write_watched()
@@ -95,10 +138,20 @@ def test_page_of_several_processes_adds_up(tmp_path: Path) -> None:
             process.communicate()
     forget_worker(str(tmp_path), pids[0])
 
-    assert both == [10, 2, 6, 0, 2]
+    assert both == [10, 4, 6, 0, 2]
     assert infos == [None, 1, 1]
     assert value("cifarserve_queue_items", {"model": "quick"}) == 3
     assert value("cifarserve_requests_total", {"method": "Predict", "code": "OK"}) == 10
+
+
+def _samples(metrics: Metrics, *names: str) -> dict[tuple[object, ...], float]:
+    """Return what the page shows of the metrics whose names begin so, without the time of their making."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name.startswith(names) and not sample.name.endswith("_created")
+    }
 
 
 def _info(value: Callable[[str, dict[str, str]], float | None], version: str) -> float | None:

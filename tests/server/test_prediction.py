@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ async def test_outcomes_are_in_the_order_of_the_pictures(bench: Bench) -> None:
 async def test_answered_request_is_counted_with_its_stages(bench: Bench) -> None:
     """A request all of whose pictures are answered counts once in the version's statistics."""
     await bench.predictor.predict(bench.served, [picture(1), picture(2)], deadline=None)
+    await asyncio.sleep(0)
 
     counted = bench.served.statistics
     assert (counted.answered.count, counted.failed.count, counted.images) == (1, 0, 2)
@@ -70,6 +72,7 @@ async def test_request_with_a_bad_picture_counts_as_failed(bench: Bench) -> None
     """A request of which a picture was not answered, or none, is no success."""
     await bench.predictor.predict(bench.served, [picture(1), BAD], deadline=None)
     await bench.predictor.predict(bench.served, [BAD], deadline=None)
+    await asyncio.sleep(0)
 
     counted = bench.served.statistics
     assert (counted.answered.count, counted.failed.count, counted.images) == (0, 2, 1)

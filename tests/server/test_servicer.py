@@ -312,7 +312,9 @@ def test_k_bad_of_n_give_exactly_k_errors(readable: list[bool]) -> None:
     scores = [Scores([place % 10], [1.0]) for place, good in enumerate(readable) if good]
     answer = Answer(scores, queue_seconds=0, compute_seconds=0, batch_size=len(scores))
     card = make_card("quick", "quick", 1, "0" * 64)
-    results = to_response(pb.PredictRequest(), card, decoded, answer, pb.Timings(), top_k=1).results
+    results = to_response(
+        pb.PredictRequest(), card, decoded, answer, decode_seconds=0.0, total_seconds=0.0, top_k=1
+    ).results
 
     assert [bool(result.predictions) for result in results] == readable
     assert all(result.predictions[0].index == place % 10 for place, result in enumerate(results) if result.predictions)
