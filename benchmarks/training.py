@@ -1,5 +1,7 @@
 """Images per second of training: the tutorials' loop, ours, and the bare step that no loop can beat.
 
+The last column is that step with PyTorch's own convolutions.
+
 Unlike the other benchmarks it imports what it measures, because a training run is no service: it takes the trainer's
 loader and loop, on one CPU thread (`--threads`) or one GPU, each for a few batches in turn.
 """
@@ -86,13 +88,16 @@ class Bench:
 
         return self._images_per_second(steps)
 
-    def bare(self) -> float:
-        """Return the images/s of forward, backward and step on one batch that is there already."""
+    def bare(self, *, fast: bool = True) -> float:
+        """Return the images/s of forward, backward and step on one batch that is there already.
+
+        Not `fast` are PyTorch's own convolutions, without what `training.convolution` does about them.
+        """
         dtype = select_dtype("auto", self.device)
         inputs = torch.randn(self.batch_size, 3, 32, 32, device=self.device, dtype=dtype)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         labels = self.train.labels[: self.batch_size]
-        network = self._network()
+        network = self._network(fast=fast)
         optimizer = build_optimizer(network, replace(recipe_for(self.architecture), lr=0.01))
 
         def steps() -> None:
@@ -105,9 +110,10 @@ class Bench:
 
         return self._images_per_second(steps)
 
-    def _network(self) -> nn.Module:
+    def _network(self, *, fast: bool = True) -> nn.Module:
         network = registry.build(self.architecture).to(self.device).to(memory_format=torch.channels_last)
-        speed_up_convolutions(network)
+        if fast:
+            speed_up_convolutions(network)
         return network.train()
 
     def _images_per_second(self, steps: Callable[[], None]) -> float:
@@ -135,16 +141,16 @@ def main() -> None:
     keep_freed_memory()
     device = select_device(arguments.device)
     data = load_cifar10(arguments.data, validation_images=2000, seed=0, download=False).to(device)
-    print("| network | tutorial images/s | ours | ratio (target) | bare step | ours / bare (target) |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| network | tutorial images/s | ours | ratio (target) | bare step | ours / bare (target) | PyTorch's own |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for architecture in arguments.architectures:
         bench = Bench(architecture, arguments.data, data.train, arguments.batch_size, arguments.steps, device)
-        rounds = [(bench.tutorial(), bench.ours(), bench.bare()) for _ in range(_ROUNDS)]
-        tutorial, ours, bare = (max(column) for column in zip(*rounds, strict=True))
+        rounds = [(bench.tutorial(), bench.ours(), bench.bare(), bench.bare(fast=False)) for _ in range(_ROUNDS)]
+        tutorial, ours, bare, own = (max(column) for column in zip(*rounds, strict=True))
         target = _TARGETS.get(architecture)
         print(
             f"| {architecture} | {tutorial:,.0f} | {ours:,.0f} | {ours / tutorial:.2f} ({target or '-'})"
-            f" | {bare:,.0f} | {ours / bare:.2f} ({_BARE_TARGET}) |",
+            f" | {bare:,.0f} | {ours / bare:.2f} ({_BARE_TARGET}) | {own:,.0f} |",
             flush=True,
         )
 
