@@ -55,30 +55,27 @@ class Predictor:
         """
         started = time.monotonic()
         try:
-            predicted = await self._predict(served, pictures, started=started, deadline=deadline)
+            held = sum([len(picture.data) for picture in pictures])
+            # Refused before anything is decoded, and not any more afterwards.
+            with served.batcher.reserve(len(pictures), size_bytes=held) as reservation:
+                outcomes: Sequence[Pixels | ServingError] = await self._decoder.decode(pictures)
+                readable = [pixels for pixels in outcomes if isinstance(pixels, bytes)]
+                decode_seconds = time.monotonic() - started
+                answer = (
+                    await served.batcher.submit(readable, deadline=deadline, reservation=reservation)
+                    if readable
+                    else None
+                )
         except BaseException:
             served.statistics.observe_failure(time.monotonic() - started)
             raise
+        if answer and answer.failures:
+            outcomes = _with_failures(outcomes, answer.failures)
+        predicted = Predicted(outcomes, answer, decode_seconds, time.monotonic() - started)
         if (request_record := CURRENT.get()) is not None:  # the access log or a trace wants to know
             request_record.note(_record_of(served, predicted))
         self._predicted.add((served, predicted))
         return predicted
-
-    async def _predict(
-        self, served: ServedModel, pictures: Sequence[Picture], *, started: float, deadline: float | None
-    ) -> Predicted:
-        held = sum([len(picture.data) for picture in pictures])
-        # Refused before anything is decoded, and not any more afterwards.
-        with served.batcher.reserve(len(pictures), size_bytes=held) as reservation:
-            outcomes: Sequence[Pixels | ServingError] = await self._decoder.decode(pictures)
-            readable = [pixels for pixels in outcomes if isinstance(pixels, bytes)]
-            decode_seconds = time.monotonic() - started
-            answer = (
-                await served.batcher.submit(readable, deadline=deadline, reservation=reservation) if readable else None
-            )
-        if answer and answer.failures:
-            outcomes = _with_failures(outcomes, answer.failures)
-        return Predicted(outcomes, answer, decode_seconds, time.monotonic() - started)
 
     def _count(self, predicted: Sequence[tuple[ServedModel, Predicted]]) -> None:
         self._metrics.observe_predicts([_record_of(*each) for each in predicted])

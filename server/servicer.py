@@ -14,7 +14,6 @@ from server.calls import deadline_of
 from server.catalog import Catalog
 from server.errors import ServingError
 from server.prediction import Predictor
-from server.served import ServedModel
 from server.streams import Streams
 
 if TYPE_CHECKING:
@@ -52,27 +51,22 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServiceServicer):
     async def _predict(self, request: pb.PredictRequest, *, deadline: float | None) -> pb.PredictResponse:
         # Whatever is loaded meanwhile, the version that was found now answers.
         with self._catalog.get(request.model, request.version) as served:
-            return await self._predict_with(served, request, deadline=deadline)
-
-    async def _predict_with(
-        self, served: ServedModel, request: pb.PredictRequest, *, deadline: float | None
-    ) -> pb.PredictResponse:
-        started = time.monotonic()
-        top_k = conversions.to_top_k(request, labels=len(served.card.labels))
-        pictures = conversions.to_pictures(request.images, max_images=self._max_images)
-        predicted = await self._predictor.predict(served, pictures, deadline=deadline)
-        outcomes = predicted.outcomes
-        if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):
-            raise outcomes[0]
-        return conversions.to_response(
-            request,
-            served.card,
-            outcomes,
-            predicted.answer,
-            decode_seconds=predicted.decode_seconds,
-            total_seconds=time.monotonic() - started,
-            top_k=top_k,
-        )
+            started = time.monotonic()
+            top_k = conversions.to_top_k(request, labels=len(served.card.labels))
+            pictures = conversions.to_pictures(request.images, max_images=self._max_images)
+            predicted = await self._predictor.predict(served, pictures, deadline=deadline)
+            outcomes = predicted.outcomes
+            if len(outcomes) == 1 and isinstance(outcomes[0], ServingError):
+                raise outcomes[0]
+            return conversions.to_response(
+                request,
+                served.card,
+                outcomes,
+                predicted.answer,
+                decode_seconds=predicted.decode_seconds,
+                total_seconds=time.monotonic() - started,
+                top_k=top_k,
+            )
 
     async def _predict_or_error(self, request: pb.PredictRequest, *, context: Context) -> pb.PredictResponse:
         try:
