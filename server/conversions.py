@@ -28,10 +28,12 @@ def to_pictures(images: Sequence[pb.Image], *, max_images: int) -> list[Picture]
     """
     if not 1 <= len(images) <= max_images:
         raise InvalidArgument(f"expected 1 to {max_images} images, got {len(images)}")
-    return [
-        RawPicture(image.rgb) if image.WhichOneof("content") == "rgb" else EncodedPicture(image.encoded)
-        for image in images
-    ]
+    return [_to_picture(image, image.rgb) for image in images]
+
+
+def _to_picture(image: pb.Image, rgb: bytes) -> Picture:
+    # Asking which of the two it is takes as long as copying its bytes: only what is empty leaves it open.
+    return RawPicture(rgb) if rgb or image.WhichOneof("content") == "rgb" else EncodedPicture(image.encoded)
 
 
 def to_top_k(request: pb.PredictRequest, *, labels: int) -> int:
@@ -73,13 +75,19 @@ def to_response(
     response.id = request.id
     response.model.CopyFrom(to_identity(card))
     _fill_timings(response.timings, answer, decode_seconds=decode_seconds, total_seconds=total_seconds)
-    remaining = iter(answer.results if answer else ())
+    remaining, labels, ranks = iter(answer.results if answer else ()), card.labels, range(top_k)
+    add_result = response.results.add
     for outcome in outcomes:
-        result = response.results.add()
         if isinstance(outcome, ServingError):
-            result.error.CopyFrom(_to_error(outcome))
-        else:
-            _add_predictions(result, next(remaining), card.labels, top_k)
+            add_result().error.CopyFrom(_to_error(outcome))
+            continue
+        indices, probabilities = next(remaining)
+        add_prediction = add_result().predictions.add
+        for rank in ranks:
+            prediction = add_prediction()
+            prediction.label = labels[indices[rank]]
+            prediction.index = indices[rank]
+            prediction.probability = probabilities[rank]
     return response
 
 
@@ -107,14 +115,6 @@ def to_identity(card: Card) -> pb.ModelIdentity:
 @functools.lru_cache(maxsize=64)
 def _identity(name: str, version: int, digest: str) -> pb.ModelIdentity:
     return pb.ModelIdentity(name=name, version=version, digest=digest)
-
-
-def _add_predictions(result: pb.Result, scores: Scores, labels: Sequence[str], top_k: int) -> None:
-    for rank in range(top_k):
-        prediction = result.predictions.add()
-        prediction.label = labels[scores.indices[rank]]
-        prediction.index = scores.indices[rank]
-        prediction.probability = scores.probabilities[rank]
 
 
 def _to_error(error: ServingError) -> pb.Error:

@@ -145,7 +145,8 @@ class LocalEngine:
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._answers[number] = answer
             try:
-                slot.pixels[: len(images) * IMAGE_BYTES] = b"".join(images)
+                for place, pixels in enumerate(images):
+                    slot.pixels[place * IMAGE_BYTES : (place + 1) * IMAGE_BYTES] = pixels
                 self._send(REQUEST.pack(number, len(images)))
                 await answer
                 return _read_scores(slot, len(images))
@@ -214,4 +215,4 @@ class LocalEngine:
 def _read_scores(slot: Slot, count: int) -> list[Scores]:
     indices = slot.indices[:count].tolist()
     probabilities = slot.probabilities[:count].tolist()
-    return [Scores(*pair) for pair in zip(indices, probabilities, strict=True)]
+    return list(map(Scores, indices, probabilities))
