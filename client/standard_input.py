@@ -34,11 +34,14 @@ def read_standard_input(limit_bytes: int) -> bytes:
 
 
 def _read_while(descriptor: int, signalled: socket.socket, limit_bytes: int) -> bytes:
+    either = select.poll()
+    for each in (descriptor, signalled):
+        either.register(each, select.POLLIN)
     data = bytearray()
     while len(data) < limit_bytes:
-        ready, _, _ = select.select([descriptor, signalled.fileno()], [], [])  # a handler runs right behind this
+        ready = [number for number, _ in either.poll()]  # a signal's handler runs right behind this call
         if signalled.fileno() in ready:
-            signalled.recv(_READ_AT_ONCE_BYTES)  # a handler that did not end the reading
+            signalled.recv(_READ_AT_ONCE_BYTES)  # that handler did not end the reading
         if descriptor in ready:
             part = os.read(descriptor, min(_READ_AT_ONCE_BYTES, limit_bytes - len(data)))
             if not part:

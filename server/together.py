@@ -1,7 +1,7 @@
 """What can wait until the event loop has done all that lies before it, and is then done together.
 
-The callers of one batch are all answered in one turn of the event loop. Counting what became of them behind that
-turn, for all at once, costs a third of counting it between their answers, and the answers leave first.
+The callers of one batch are all answered in one turn of the event loop. To count what became of them behind that
+turn, for all at once, costs less than to count it between their answers, and the answers leave first.
 """
 
 import asyncio
