@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -114,4 +113,4 @@ class Decoder:
 def _lower_priority() -> None:
     """Let the event loop and the engine go first: on Linux a thread has a priority of its own."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.nice(_NICENESS)  # more than what the server was started with: to ask for less takes privileges

@@ -1,5 +1,8 @@
 import asyncio
 import io
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +16,7 @@ from server.engines import Pixels
 from server.errors import InvalidImage
 from server.images import ImageLimits, decode_image
 from tests.polling import eventually
+from tests.server.process import ROOT
 
 LIMITS = ImageLimits(max_bytes=8 * 2**20, max_pixels=25_000_000)
 
@@ -82,3 +86,35 @@ async def test_photographs_of_a_caller_that_left_are_not_decoded(decoder: Decode
     await decoder.decode([EncodedPicture(png(600))])
 
     assert len(held.threads) == 2
+
+
+# Prints the niceness of the main thread and of the thread that decodes a big picture.
+NICENESS = """
+import asyncio, os, threading
+import server.decoding
+from server.decoding import Decoder, EncodedPicture
+from server.images import ImageLimits
+
+def decode(data, *, limits):
+    print(os.getpriority(os.PRIO_PROCESS, os.getpid()), os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    return bytes(3072)
+
+server.decoding.decode_image = decode
+with Decoder(threads=1, limits=ImageLimits(max_bytes=10**6, max_pixels=10**6)) as decoder:
+    asyncio.run(decoder.decode([EncodedPicture(bytes(100_000))]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux a thread has a priority of its own")
+@pytest.mark.parametrize(("started_with", "decodes_with"), [(0, 10), (15, 19)])
+def test_threads_give_way_to_whatever_the_server_was_started_with(started_with: int, decodes_with: int) -> None:
+    """A server that was started with a low priority decodes with a lower one; a higher one it might not be allowed."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    if before:
+        pytest.skip(f"these tests themselves run with niceness {before}")
+
+    command = ["nice", "-n", str(started_with), sys.executable, "-c", NICENESS]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert printed.split() == [str(started_with), str(decodes_with)]
